@@ -1,0 +1,50 @@
+# Everything a fresh clone needs: `make demo` shows it working, `make test` proves it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+EXTRAS := forecasting,chicago,bench,tensorboard,dev
+# One thread per test worker: our tensors are small, and threads that wait for each other are slower than one.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+
+# No display is needed anywhere, and nobody's PYTHONPATH may put another package in front of ours.
+export MPLBACKEND := Agg
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+unexport PYTHONPATH
+
+.PHONY: help setup demo test check bench format
+
+help:
+	@echo "make setup   create .venv and install everything, pinned by constraints.txt"
+	@echo "make demo    train on real series in front of you and show the forecasts (minutes)"
+	@echo "make test    every test, quick and slow"
+	@echo "make check   format, lint, types and the quick tests"
+	@echo "make bench   every benchmark, in full"
+	@echo "make format  let ruff rewrite the code"
+
+# The stamp makes the second call fast; it is older than its inputs when the dependencies have changed.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $(READY)
+
+setup: $(READY)
+
+demo: $(READY)
+	$(BIN)/noiseladder demo
+
+test: $(READY)
+	$(TEST) -m "slow or not slow"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(TEST)
+
+bench: $(READY)
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit 1; done
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .

@@ -1,0 +1,114 @@
+"""The one command, `noiseladder`: a table of sub-commands, and what happens when something goes wrong.
+
+To add a sub-command, add ONE line to the table below and nothing else:
+
+    app.command("noiseladder.recipes.forecast:forecast", name="forecast", help="Forecast a file.")
+
+The first string is `module:function`. The module is imported only when its command is asked for, so it may
+import torch at its top; `noiseladder --help` shows the `help` given here and imports nothing. The function
+takes its options as a frozen dataclass whose fields become options and whose field docstrings become help:
+
+    @dataclass(frozen=True)
+    class Forecast:
+        file: Path
+        '''CSV or Parquet file with the series.'''
+        _: KW_ONLY
+        horizon: int = 30
+        '''Steps to forecast.'''
+
+    def forecast(options: Annotated[Forecast, Parameter(name="*")]) -> None: ...
+
+It prints what it has to say and returns None; for a user's mistake it raises ValueError (or OSError, or
+ImportError for a missing extra) with one clear sentence, and main() below turns that into one line on stderr
+and exit status 2.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
+
+import noiseladder
+
+app = App(
+    name="noiseladder",
+    help="Diffusion Forcing for PyTorch: every token stands on its own rung of the noise ladder.",
+    version=noiseladder.__version__,
+    help_epilogue="Each command has its own --help. NOISELADDER_DEBUG=1 shows the traceback of an error.",
+    suppress_keyboard_interrupt=False,  # main() says it in one line
+    result_action="return_value",
+)
+
+app.command(
+    "noiseladder.commands.doctor:doctor",
+    name="doctor",
+    help="Show versions, cores, devices and which extras are installed.",
+)
+app.command(
+    "noiseladder.commands.matrix:matrix",
+    name="matrix",
+    help="Draw a scheduling matrix: who is denoised when.",
+)
+
+USER_MISTAKE, OUR_MISTAKE, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; `arguments` defaults to those of the process.
+
+    0: done. 1: a bug of ours. 2: the request could not be met, one line on stderr says why. 130: Ctrl-C.
+    """
+    try:
+        app(list(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `noiseladder ... | head` closed our output. Python flushes once more on exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except CycloptsError as error:
+        return _complain(_explain(error), USER_MISTAKE)
+    except (ValueError, OSError, ImportError) as error:
+        _raise_for_developers()
+        return _complain(str(error.__cause__ if _is_lazy_import(error) else error), USER_MISTAKE)
+    except Exception as error:
+        _raise_for_developers()
+        what = f"{type(error).__name__}: {error}"
+        return _complain(
+            f"this is a bug of ours: {what} (NOISELADDER_DEBUG=1 shows the traceback)", OUR_MISTAKE
+        )
+    return 0
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"noiseladder: {' '.join(sentence.split())}", file=sys.stderr)
+    return status
+
+
+def _raise_for_developers() -> None:
+    """Re-raise the exception that is being handled, if NOISELADDER_DEBUG is set."""
+    if os.environ.get("NOISELADDER_DEBUG", "0") not in ("", "0"):
+        raise
+
+
+def _is_lazy_import(error: Exception) -> bool:
+    # cyclopts wraps an ImportError of a command's module; the cause names the package that is missing.
+    return isinstance(error, ImportError) and isinstance(error.__cause__, ImportError)
+
+
+def _explain(error: CycloptsError) -> str:
+    match error:
+        case UnknownCommandError(unused_tokens=[given, *_]):
+            # Not cyclopts' own sentence: it would import every command to find the nearest.
+            names = [name for name in app if not name.startswith("-")]
+            nearest = get_close_matches(given, [*app], n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(names)}"
+            kind = "option" if given.startswith("-") else "command"
+            return f"unknown {kind} {given!r}; {hint}"
+        case UnusedCliTokensError(unused_tokens=[*left_over]):
+            return f"one argument too many: {' '.join(map(repr, left_over))}"
+        case _:
+            return str(error).replace("Did you mean", "did you mean")
