@@ -1,0 +1,280 @@
+"""Sampling walks down the scheduling matrix: one denoising call and one step for each pair of rows.
+
+The loops are generators: watch them, stop them, keep the far future noisy. Noise is an argument: the same noise
+gives the same sample, and with one generator for each sequence a sequence does not depend on its batch.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, repeat
+
+import torch
+from torch import Generator, Tensor
+
+from .denoiser import Denoised, Denoises
+from .noise import NoiseSchedule, spread
+from .scheduling_matrix import check_matrix
+from .state import State
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The clean guess of the step before, for second-order steps; levels are NaN where there was none."""
+
+    clean: Tensor
+    levels: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step formula for DDIM (eta 0), ancestral DDPM (eta 1) and anything between, for any schedule.
+
+    eta: how much of the noise is drawn anew, in [0, 1] (Song et al., 2021, equation 16, in general form).
+    generators: one for each sequence, or a single one; needed for eta > 0 and for redrawing.
+    second_order: extrapolate the clean guess from this step and the one before, DPM-Solver++(2M) (Lu et al.,
+        2022); meant for eta 0.
+    redraw_waiting: draw tokens that wait at level 1 anew in every row instead of holding them.
+    """
+
+    eta: float = 0.0
+    generators: Sequence[Generator] | Generator | None = None
+    second_order: bool = False
+    redraw_waiting: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}, expected a number in [0, 1]: 0 is DDIM, 1 is DDPM")
+        if (self.eta > 0 or self.redraw_waiting) and self.generators is None:
+            raise ValueError(
+                "this step draws noise: pass generators=, one torch.Generator for each sequence or one for all"
+            )
+        if self.second_order and self.eta > 0:
+            raise ValueError(f"second_order steps are deterministic, but eta is {self.eta}: use eta=0")
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Fresh noise shaped like (B, ...), sequence by sequence."""
+        if self.generators is None:
+            raise ValueError("this step has no generators to draw noise from: pass generators=")
+        return draw_noise(self.generators, tuple(like.shape)).to(like)
+
+    def __call__(
+        self,
+        schedule: NoiseSchedule,
+        noisy: Tensor,
+        denoised: Denoised,
+        levels: Tensor,
+        next_levels: Tensor,
+        fresh: Tensor | None = None,
+        previous: Previous | None = None,
+    ) -> Tensor:
+        """Tokens (B, T, ...) at `next_levels` (B, T); those whose level does not change are returned as they are.
+
+        a' clean + sqrt(b'^2 - s^2) noise + s fresh, with s = eta (b'/b) sqrt(b^2 - (a/a')^2 b'^2).
+        """
+        if self.second_order and previous is not None:
+            denoised = extrapolate(schedule, noisy, denoised, levels, next_levels, previous)
+        next_alpha, next_sigma = schedule.shares(next_levels, noisy)
+        moved = next_alpha * denoised.clean
+        if fresh is None:
+            moved = moved + next_sigma * denoised.noise
+        else:
+            drawn = self.eta * self.noise_share(schedule, noisy, levels, next_levels)
+            moved = moved + (next_sigma**2 - drawn**2).clamp(min=0).sqrt() * denoised.noise + drawn * fresh
+        return torch.where(spread(levels == next_levels, noisy), noisy, moved)
+
+    def noise_share(self, schedule: NoiseSchedule, noisy: Tensor, levels: Tensor, next_levels: Tensor) -> Tensor:
+        """Standard deviation of the noise that an ancestral step (eta 1) draws."""
+        alpha, sigma = schedule.shares(levels, noisy)
+        next_alpha, next_sigma = schedule.shares(next_levels, noisy)
+        kept = alpha / next_alpha.masked_fill(next_alpha == 0, 1.0) * next_sigma
+        return next_sigma / sigma.masked_fill(sigma == 0, 1.0) * (sigma**2 - kept**2).clamp(min=0).sqrt()
+
+
+DDIM = Step(eta=0.0)
+
+
+def extrapolate(
+    schedule: NoiseSchedule,
+    noisy: Tensor,
+    denoised: Denoised,
+    levels: Tensor,
+    next_levels: Tensor,
+    previous: Previous,
+) -> Denoised:
+    """DPM-Solver++(2M): clean + (clean - previous clean) / (2 r), r the ratio of the steps in log-SNR.
+
+    First order where there is no step before or where a step starts or ends at an exact end, which is infinitely
+    far in log-SNR.
+    """
+    now, then = schedule.log_snr(levels), schedule.log_snr(next_levels)
+    ratio = (now - schedule.log_snr(previous.levels)) / (then - now)
+    share = torch.where(torch.isfinite(ratio) & (ratio > 0), 0.5 / ratio, 0.0)
+    share = spread(share, noisy).to(noisy)
+    clean = denoised.clean + torch.where(share > 0, share * (denoised.clean - previous.clean), 0.0)
+    alpha, sigma = schedule.shares(levels, noisy)
+    noise = torch.where(sigma > 0, (noisy - alpha * clean) / sigma.masked_fill(sigma == 0, 1.0), 0.0)
+    return Denoised(clean, noise)
+
+
+def sample(
+    denoiser: Denoises,
+    noise: Tensor,
+    matrix: Tensor,
+    condition: Tensor | None = None,
+    state: State | None = None,
+    step: Step = DDIM,
+    given: Tensor | None = None,
+    early_stop: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the tokens at every row of the matrix: first the noise, last the sample.
+
+    denoiser: bare, guided or exact. noise: (B, T, ...); tokens that are `given` come at their first level instead.
+    matrix: (rows, T) levels (scheduling_matrix). condition: (B, T, C). state: what came before (`observe`).
+    given: (T,) bool; early_stop: allow a matrix that ends above 0. Raises ValueError at once for what does not
+    fit. `final(sample(...))` is the sample alone.
+
+    A bare causal denoiser runs only the tokens that a row needs: finished ones are read into the state once,
+    waiting ones not at all. Costs `scheduling_matrix.network_calls(matrix)` calls, and one for each such reading.
+    """
+    check_matrix(matrix, given, early_stop)
+    check_noise(noise, matrix, condition)
+    state = denoiser.initial_state(len(noise)) if state is None else state
+    return walk(denoiser, noise, matrix.to(noise.device), condition, state, step)
+
+
+def rollout(
+    denoiser: Denoises,
+    noise: Iterable[Tensor],
+    matrix: Tensor,
+    condition: Iterable[Tensor] | None = None,
+    state: State | None = None,
+    step: Step = DDIM,
+    level: float = 0.0,
+    level_noise: Iterable[Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """Yield chunk after chunk (B, T, ...), for as long as `noise` gives chunks; the cost of each is the same.
+
+    matrix: (rows, T), as wide as a chunk. condition: an iterable of (B, T, C) in step with the noise. level: how
+    noisy a generated chunk is remembered (stabilization: about .02, so that small errors are not taken for facts;
+    0 takes them for facts); level_noise: an iterable of noise for that, drawn once, or None to scale only.
+    """
+    check_matrix(matrix)
+    return _rollout(denoiser, noise, matrix, condition, state, step, level, level_noise)
+
+
+def _rollout(
+    denoiser: Denoises,
+    noise: Iterable[Tensor],
+    matrix: Tensor,
+    condition: Iterable[Tensor] | None,
+    state: State | None,
+    step: Step,
+    level: float,
+    level_noise: Iterable[Tensor] | None,
+) -> Iterator[Tensor]:
+    conditions = repeat(None) if condition is None else condition
+    blurs = repeat(None) if level_noise is None else level_noise
+    for start, known, blur in zip(noise, conditions, blurs, strict=False):
+        check_noise(start, matrix, known)
+        state = denoiser.initial_state(len(start)) if state is None else state
+        chunk = final(walk(denoiser, start, matrix.to(start.device), known, state, step))
+        yield chunk
+        with torch.no_grad():
+            state = denoiser.observe(chunk, known, state, level, blur)
+
+
+def walk(
+    denoiser: Denoises, tokens: Tensor, matrix: Tensor, condition: Tensor | None, state: State, step: Step
+) -> Iterator[Tensor]:
+    """`sample` without its checks."""
+    causal = bool(getattr(denoiser, "causal", False))
+    prepare = getattr(denoiser, "prepare", lambda state: state)
+    with torch.no_grad():
+        state = prepare(state)
+    first = 0  # tokens before this one are in the state
+    previous = Previous(torch.zeros_like(tokens), torch.full_like(matrix[:1], torch.nan))
+    rows = matrix.tolist()
+    yield tokens
+    for number, (row, next_row) in enumerate(pairwise(rows)):
+        moving = [t for t, (now, then) in enumerate(zip(row, next_row, strict=True)) if now != then]
+        if not moving:
+            tokens = redraw(step, tokens, row, next_row)
+            yield tokens
+            continue
+        with torch.no_grad():
+            if causal:
+                finished = next(t for t in range(first, len(row)) if row[t] != 0)
+                if finished > first:
+                    read = slice(first, finished)
+                    state = prepare(denoiser.observe(tokens[:, read], _cut(condition, read), state))
+                    first = finished
+            window = slice(first, moving[-1] + 1) if causal else slice(0, len(row))
+            here = tokens[:, window]
+            levels = matrix[number, window].to(here).expand(len(here), -1)
+            next_levels = matrix[number + 1, window].to(here).expand(len(here), -1)
+            denoised = denoiser(here, levels, _cut(condition, window), state)
+            fresh = None
+            if step.eta > 0:
+                fresh = torch.zeros_like(here)
+                places = [t - window.start for t in moving]
+                fresh[:, places] = step.draw(here[:, places])
+            before = Previous(previous.clean[:, window], previous.levels[:, window])
+            moved = step(denoiser.schedule, here, denoised, levels, next_levels, fresh, before)
+            tokens = torch.cat([tokens[:, : window.start], moved, tokens[:, window.stop :]], dim=1)
+            if step.second_order:
+                previous = remember(previous, denoised, levels, next_levels, window)
+            tokens = redraw(step, tokens, row, next_row)
+        yield tokens
+
+
+def remember(previous: Previous, denoised: Denoised, levels: Tensor, next_levels: Tensor, window: slice) -> Previous:
+    """The clean guesses and levels of this step, for the tokens that moved."""
+    clean, marks = previous.clean.clone(), previous.levels.clone()
+    moved = levels != next_levels
+    clean[:, window] = torch.where(spread(moved, clean), denoised.clean, clean[:, window])
+    marks[:, window] = torch.where(moved[:1], levels[:1].to(marks), marks[:, window])
+    return Previous(clean, marks)
+
+
+def redraw(step: Step, tokens: Tensor, row: list[float], next_row: list[float]) -> Tensor:
+    """Fresh noise for the tokens that wait at level 1, if the step asks for it."""
+    if not step.redraw_waiting:
+        return tokens
+    waiting = [t for t, level in enumerate(next_row) if level == 1 and row[t] == 1]
+    tokens = tokens.clone()
+    tokens[:, waiting] = step.draw(tokens[:, waiting])
+    return tokens
+
+
+def final(rows: Iterator[Tensor]) -> Tensor:
+    """The last tensor that a sampler yields; the rows before are not kept."""
+    return deque(rows, maxlen=1).pop()
+
+
+def draw_noise(generators: Sequence[Generator] | Generator, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (B, T, ...): from one generator for each sequence, or from a single one."""
+    if isinstance(generators, Generator):
+        return torch.randn(shape, generator=generators, device=generators.device)
+    if len(generators) != shape[0]:
+        raise ValueError(f"{len(generators)} generators for {shape[0]} sequences: give one for each, or one for all")
+    return torch.stack([torch.randn(shape[1:], generator=g, device=g.device) for g in generators])
+
+
+def check_noise(noise: Tensor, matrix: Tensor, condition: Tensor | None) -> None:
+    """Raise ValueError unless noise (B, T, ...), matrix (rows, T) and condition (B, T, C) belong together."""
+    if noise.ndim < 3 or not noise.is_floating_point() or noise.shape[1] != matrix.shape[1]:
+        raise ValueError(
+            f"noise is {noise.dtype} of shape {tuple(noise.shape)}, expected floats of shape (B, T, ...) with"
+            f" T = {matrix.shape[1]}, the columns of the scheduling matrix"
+        )
+    if not bool(torch.isfinite(noise).all()):
+        raise ValueError("the noise to start from holds NaN or infinite values")
+    if condition is not None and condition.shape[:2] != noise.shape[:2]:
+        raise ValueError(
+            f"condition has shape {tuple(condition.shape)}, expected (B, T, C) with B, T = {tuple(noise.shape[:2])}"
+        )
+
+
+def _cut(condition: Tensor | None, window: slice) -> Tensor | None:
+    return None if condition is None else condition[:, window]
