@@ -1,0 +1,122 @@
+"""The door that all networks for vectors share: what goes in is checked, and noisy tokens become features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .levels import LevelEmbedding
+
+
+class Reader(nn.Module):
+    """Noisy tokens, their levels and their conditions as features of one width.
+
+    features = token and condition, scaled and shifted by the level: how far a token is trusted depends on its level.
+    `skip` is the share of the noisy token that goes straight to the output; it depends on the level alone.
+
+    token_size: D. width: size of the features. condition_size: C, 0 without conditions. parts: see LevelEmbedding.
+    """
+
+    def __init__(self, token_size: int, width: int, condition_size: int = 0, parts: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        for name, size, least in (
+            ("token_size", token_size, 1),
+            ("width", width, 1),
+            ("condition_size", condition_size, 0),
+        ):
+            if size < least:
+                raise ValueError(f"{name} is {size}, expected at least {least}")
+        self.token_size, self.width, self.condition_size = token_size, width, condition_size
+        self.embed = LevelEmbedding(token_size, width, parts)
+        self.read = nn.Linear(token_size + condition_size, width)
+        self.told = nn.Linear(width, 2 * width + token_size)
+        with torch.no_grad():
+            self.told.weight[width * 2 :] = 0.0
+            self.told.bias[:width] += 1.0  # the scale starts near 1
+            self.told.bias[width * 2 :] = 0.0
+
+    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """tokens (B, T, D), levels (B, T) or (B, T, D), condition (B, T, C) -> features (B, T, width), skip.
+
+        skip broadcasts over tokens.
+        """
+        self.check(tokens, levels, condition)
+        told = self.told(nn.functional.silu(self.embed(levels)))
+        scale, shift, skip = told.split((self.width, self.width, self.token_size), dim=-1)
+        read = self.read(tokens if condition is None else torch.cat([tokens, condition], dim=-1))
+        return torch.addcmul(shift, read, scale), skip
+
+    def check(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:
+        """Raise ValueError unless the input fits this network."""
+        if tokens.ndim != 3 or tokens.shape[2] != self.token_size or tokens.shape[1] < 1:
+            raise ValueError(
+                f"tokens have shape {tuple(tokens.shape)}, expected (B, T, {self.token_size}) with T at least 1:"
+                f" this network was built for tokens of size {self.token_size}"
+            )
+        if tokens.dtype != self.read.weight.dtype and not torch.is_autocast_enabled(tokens.device.type):
+            raise ValueError(
+                f"tokens are {tokens.dtype}, expected {self.read.weight.dtype} like the weights: convert one of"
+                " them with .to(dtype)"
+            )
+        split = bool(self.embed.parts)
+        if levels.shape != tokens.shape[:2] and not (split and levels.shape == tokens.shape):
+            expected = f"{tuple(tokens.shape[:2])}" + (f" or {tuple(tokens.shape)}" if split else "")
+            hint = "" if split else "; for levels of parts of a token build the network with parts=(sizes)"
+            raise ValueError(f"levels have shape {tuple(levels.shape)}, expected {expected}{hint}")
+        if not levels.is_floating_point():
+            raise ValueError(f"levels are {levels.dtype}, expected floats in [0, 1]")
+        given = 0 if condition is None else condition.shape[-1]
+        if given != self.condition_size or (condition is not None and condition.shape[:-1] != tokens.shape[:2]):
+            shape = "no condition" if condition is None else f"condition of shape {tuple(condition.shape)}"
+            expected = (
+                f"(B, T, {self.condition_size}) with B, T = {tuple(tokens.shape[:2])}"
+                if self.condition_size
+                else "none: this network was built with condition_size=0"
+            )
+            raise ValueError(f"{shape} was given, expected {expected}")
+
+
+class Writer(nn.Module):
+    """Features to outputs: residual MLP blocks, then a linear layer that starts at zero.
+
+    width: size of the features. token_size: size of the outputs. blocks: number of residual blocks.
+    """
+
+    def __init__(self, width: int, token_size: int, blocks: int = 1) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualMLP(width) for _ in range(blocks))
+        self.write = nn.Linear(width, token_size)
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., width) -> (..., token_size)."""
+        for block in self.blocks:
+            features = block(features)
+        output: Tensor = self.write(features)
+        return output
+
+
+class ResidualMLP(nn.Module):
+    """x + MLP(norm(x)), one hidden layer of `expansion` times the width; the norm is per token, never over time."""
+
+    def __init__(self, width: int, expansion: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, expansion * width)
+        self.narrow = nn.Linear(expansion * width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        wide = nn.functional.silu(self.widen(self.norm(features)))
+        mixed: Tensor = self.narrow(wide)
+        return features + mixed
+
+
+def check_batch(batch: int, tokens: Tensor) -> None:
+    """Raise ValueError unless a state of `batch` sequences belongs to tokens (B, T, ...)."""
+    if batch != len(tokens):
+        raise ValueError(
+            f"the state holds {batch} sequences and the tokens {len(tokens)}, expected as many:"
+            " state[index] picks or repeats sequences"
+        )
