@@ -43,12 +43,12 @@ app = App(
 )
 
 app.command(
-    "noiseladder.commands.doctor:doctor",
+    "noiseladder.doctor:doctor",
     name="doctor",
     help="Show versions, cores, devices and which extras are installed.",
 )
 app.command(
-    "noiseladder.commands.matrix:matrix",
+    "noiseladder.recipes.matrix:draw_matrix",
     name="matrix",
     help="Draw a scheduling matrix: who is denoised when.",
 )
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(_explain(error), USER_MISTAKE)
     except (ValueError, OSError, ImportError) as error:
         _raise_for_developers()
-        return _complain(str(error.__cause__ if _is_lazy_import(error) else error), USER_MISTAKE)
+        return _complain(_describe(error), USER_MISTAKE)
     except Exception as error:
         _raise_for_developers()
         what = f"{type(error).__name__}: {error}"
@@ -94,9 +94,13 @@ def _raise_for_developers() -> None:
         raise
 
 
-def _is_lazy_import(error: Exception) -> bool:
-    # cyclopts wraps an ImportError of a command's module; the cause names the package that is missing.
-    return isinstance(error, ImportError) and isinstance(error.__cause__, ImportError)
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):
+        # cyclopts wraps the ImportError of a command's module; the cause names the package that is missing.
+        return str(error.__cause__)
+    return str(error)
 
 
 def _explain(error: CycloptsError) -> str:
@@ -111,4 +115,4 @@ def _explain(error: CycloptsError) -> str:
         case UnusedCliTokensError(unused_tokens=[*left_over]):
             return f"one argument too many: {' '.join(map(repr, left_over))}"
         case _:
-            return str(error).replace("Did you mean", "did you mean")
+            return str(error)
