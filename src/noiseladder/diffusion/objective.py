@@ -39,31 +39,34 @@ class DiffusionForcing:
     query_share: float = 0.5
     drop_condition: float = 0.0
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)) -> Tensor:
         """The loss, a scalar; all randomness comes from `generator`.
 
+        part: the sequences to look at, for ranks and gradient accumulation. Levels and noise are drawn, and values
+        counted, for the whole batch, so the losses of its parts add up to its loss.
         Raises ValueError when tokens that count are not finite, or when the level sampler leaves [0, 1].
         """
         clean, real = clean_tokens(batch)
         levels, noise, noisy = self.draw(denoiser, clean, real, self.draw_levels, generator)
         condition = self.maybe_drop(batch.condition, generator)
-        state = denoiser.initial_state(len(batch))
+        condition = None if condition is None else condition[part]
+        state = denoiser.initial_state(len(clean[part]))
         if self.query_levels is None:
-            output, _ = denoiser.network(hide_pure_noise(noisy, levels), levels, condition, state)
-            return self.compare(denoiser, output, clean, noise, levels, real)
+            output, _ = denoiser.network(hide_pure_noise(noisy, levels)[part], levels[part], condition, state)
+            return self.compare(denoiser, output, clean, noise, levels, real, part)
         query = self.draw(denoiser, clean, real, self.query_levels, generator)
         asked_levels, asked_noise, asked = query
         output, answer = cast(AnswersQueries, denoiser.network).query(
-            hide_pure_noise(noisy, levels),
-            levels,
+            hide_pure_noise(noisy, levels)[part],
+            levels[part],
             condition,
             state,
-            hide_pure_noise(asked, asked_levels),
-            asked_levels,
+            hide_pure_noise(asked, asked_levels)[part],
+            asked_levels[part],
         )
-        loss = self.query_share * self.compare(denoiser, answer, clean, asked_noise, asked_levels, real)
+        loss = self.query_share * self.compare(denoiser, answer, clean, asked_noise, asked_levels, real, part)
         if self.query_share < 1:
-            main = self.compare(denoiser, output, clean, noise, levels, real)
+            main = self.compare(denoiser, output, clean, noise, levels, real, part)
             loss = loss + (1 - self.query_share) * main
         return loss
 
@@ -79,17 +82,25 @@ class DiffusionForcing:
         return levels, noise, denoiser.schedule.mix(clean, noise, levels)
 
     def compare(
-        self, denoiser: Denoiser, output: Tensor, clean: Tensor, noise: Tensor, levels: Tensor, real: Tensor
+        self,
+        denoiser: Denoiser,
+        output: Tensor,
+        clean: Tensor,
+        noise: Tensor,
+        levels: Tensor,
+        real: Tensor,
+        part: slice,
     ) -> Tensor:
-        """Weighted mean squared error over the values that are real and not clean.
+        """Weighted squared error of the sequences `part` over the number of values in the whole batch that count.
 
-        A clean token needs no denoising, so it has no loss.
+        What counts is real and not clean: a clean token needs no denoising, so it has no loss. Only the output is
+        of the part alone.
         """
-        error = (output - denoiser.target(clean, noise, levels)) ** 2
-        counted = (real & (levels > 0)).to(error)
-        weight = counted * self.weight(denoiser.schedule, denoiser.prediction, levels).to(error)
-        per_value = clean[0, 0].numel() / counted[0, 0].numel()  # how many values one level stands for
-        return (spread(weight, error) * error).sum() / (counted.sum() * per_value).clamp(min=1)
+        counted = real & (levels > 0)
+        values = counted.sum() * (clean[0, 0].numel() / counted[0, 0].numel())  # a level may stand for several
+        error = (output - denoiser.target(clean[part], noise[part], levels[part])) ** 2
+        weight = counted[part] * self.weight(denoiser.schedule, denoiser.prediction, levels[part]).to(error)
+        return (spread(weight, error) * error).sum() / values.clamp(min=1)
 
     def maybe_drop(self, condition: Tensor | None, generator: Generator) -> Tensor | None:
         """Zero the condition of some sequences."""
