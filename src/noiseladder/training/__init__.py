@@ -1,0 +1,1 @@
+"""How models are trained: one loop, checkpoints that survive, many ranks or one."""

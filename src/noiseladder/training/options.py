@@ -1,0 +1,105 @@
+"""How long, how fast and how carefully to train; a recipe inherits these and adds what it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of the training loop; each is an option of `noiseladder train` too."""
+
+    steps: int = 1000
+    """Training steps in all."""
+    learning_rate: float = 1e-3
+    """The highest learning rate, reached after the warm-up; then it falls to 0 along a cosine."""
+    warmup: int = 100
+    """Steps in which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay; on matrices only."""
+    clip: float = 1.0
+    """The longest gradient; longer ones are shortened to this."""
+    average: float = 0.999
+    """Decay of the averaged weights, which are the ones that are validated and kept (less in the first steps)."""
+    accumulate: int = 1
+    """Parts each batch is cut into, one after the other, for batches that do not fit into memory."""
+    bfloat16: bool = False
+    """Compute in bfloat16 where it is safe (autocast); weights stay float32."""
+    validate_every: int = 100
+    """Steps between validations; the best weights are kept."""
+    patience: int | None = None
+    """Stop after this many validations without a better one; without it, train all steps."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints: what a power cut can cost."""
+    seed: int = 0
+    """The same options and the same seed give the same weights on the same machine."""
+    threads: int | None = None
+    """Processor threads; without it, one and two are timed at the start and the faster is kept."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1."""
+    shard: bool = False
+    """Under torchrun, spread the weights over the ranks (fully_shard) instead of copying them to each (DDP)."""
+
+    def __post_init__(self) -> None:
+        at_least = {"steps": 1, "warmup": 0, "accumulate": 1, "validate_every": 1, "checkpoint_every": 1}
+        at_least |= {"patience": 1, "threads": 1, "weight_decay": 0}
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} is {value}, expected at least {least}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}, expected a decay in [0, 1): 0 averages nothing")
+
+
+MAY_CHANGE = frozenset({"steps", "validate_every", "patience", "checkpoint_every"})
+"""What a resumed run may set anew: how long and how closely it is watched, not what is learned.
+
+With other `steps` the learning rate follows the new cosine from the step of the resumption on.
+"""
+
+
+def to_json(options: TrainingOptions) -> dict[str, Any]:
+    """The options as JSON values. Raises ValueError for a field that has none."""
+    return {field.name: _plain(field.name, getattr(options, field.name)) for field in fields(options)}
+
+
+def _plain(name: str, value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Enum():
+            return value.name
+        case Path():
+            return str(value)
+        case tuple() | list():
+            return [_plain(name, item) for item in value]
+    raise ValueError(
+        f"option {name} is a {type(value).__name__}, which JSON cannot hold: expected numbers, strings, booleans,"
+        " None, paths, enums, or tuples of these"
+    )
+
+
+def check_same_recipe(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming every option that differs, unless a run with `saved` options may go on with `now`."""
+    missing = object()
+    differing = [
+        f"{name} was {_shown(saved.get(name, missing), missing)} and is {_shown(now.get(name, missing), missing)}"
+        for name in sorted({*saved, *now})
+        if saved.get(name, missing) != now.get(name, missing) and name not in MAY_CHANGE
+    ]
+    if differing:
+        raise ValueError(
+            f"the checkpoint belongs to another recipe: {'; '.join(differing)}. Resume with the options it was"
+            f" started with (only {', '.join(sorted(MAY_CHANGE))} may change), or start a new run in another folder"
+        )
+
+
+def _shown(value: Any, missing: object) -> str:
+    return "not an option" if value is missing else repr(value)
