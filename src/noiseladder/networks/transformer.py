@@ -319,7 +319,7 @@ def turns_at(positions: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 def rotate(vectors: Tensor, turns: Tensor) -> Tensor:
     """Turn pairs of values of (B, heads, T, head size) by (T, head size / 2)."""
     precise = vectors.to(turns.real.dtype)
-    pairs = torch.view_as_complex(precise.reshape(*precise.shape[:-1], -1, 2))
+    pairs = torch.view_as_complex(precise.reshape(*precise.shape[:-1], turns.shape[-1], 2))
     return torch.view_as_real(pairs * turns).flatten(-2).to(vectors.dtype)
 
 
