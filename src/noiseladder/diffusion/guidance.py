@@ -1,0 +1,439 @@
+"""Guidance wraps a denoiser and is used as one; wrappers compose, and the sampler knows nothing of them.
+
+Each adds a score to the denoiser's own, or mixes the guesses of several calls. Both guesses move together, so that
+noisy = alpha * clean + sigma * noise stays true. The exception to "adds" is `Inpainted`, which replaces.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoised, Denoises
+from .noise import NoiseSchedule, spread
+from .sampling import DDIM
+from .state import State
+
+Energy = Callable[[Tensor], Tensor]
+"""Clean tokens (B, T, ...) -> (B,), low where the sequence is wanted; each sequence by itself, never a mean."""
+
+
+@dataclass(frozen=True)
+class Guided(ABC):
+    """A denoiser around a denoiser: the state of the past is the inner one's unless a wrapper says otherwise."""
+
+    denoiser: Denoises
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """What the levels mean."""
+        return self.denoiser.schedule
+
+    def initial_state(self, batch: int) -> State:
+        """The state before any token."""
+        return self.denoiser.initial_state(batch)
+
+    def prepare(self, state: State) -> State:
+        """Do once what all calls that start from `state` have in common."""
+        prepare = getattr(self.denoiser, "prepare", None)
+        return state if prepare is None else cast(State, prepare(state))
+
+    def observe(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        state: State | None = None,
+        level: float | Tensor = 0.0,
+        noise: Tensor | None = None,
+    ) -> State:
+        """The state after reading clean tokens (B, T, ...) as if they were at `level`."""
+        return self.denoiser.observe(tokens, condition, state, level, noise)
+
+    @abstractmethod
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Denoise tokens (B, T, ...) at `levels` (B, T) that follow what `state` holds."""
+
+
+@dataclass(frozen=True)
+class EnergyGuided(Guided):
+    """Tilt the law by exp(-scale * energy): noise' = noise + sigma * scale * grad energy(clean guess).
+
+    The gradient (Dhariwal and Nichol, 2021, algorithm 2, with the clean guess as in Chung et al., 2023) flows
+    through the clean guess and back through the causal state, so an energy of a late token moves every earlier one.
+    A token at level 1 is not seen and so not pushed. Approximate for finite noise; `particles` is exact.
+    """
+
+    energy: Energy
+    scale: float = 1.0
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Raises ValueError if the energy is not one finite number for each sequence or ignores the tokens."""
+        with Differentiated(noisy) as leaf:
+            denoised = self.denoiser(leaf.noisy, levels, condition, state)
+            gradient = leaf.gradient(one_for_each(self.energy(denoised.clean), len(noisy)))
+        return leaf.release(denoised).moved_by(-self.scale * gradient, *self.schedule.shares(levels, noisy))
+
+
+@dataclass(frozen=True)
+class MonteCarloGuided(Guided):
+    """Guidance by the energy averaged over whole sampled futures: Monte Carlo guidance (Chen et al., 2024).
+
+    Tokens still at level 1 are undecided. From the state and the noisy decided tokens, every future is sampled to
+    the end in `steps` DDIM steps, all in one batch, and the energy is averaged over them, so that what is decided now
+    is pulled by the expected outcome and not by one guess of it. Gradients flow through the whole sampling of the
+    futures. noise: (futures, T, ...), fixed, so the same input gives the same output.
+    Calls per guess: steps + 2, all but one of them on a batch `futures` times as large.
+    """
+
+    energy: Energy
+    noise: Tensor
+    scale: float = 1.0
+    steps: int = 4
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Raises ValueError as EnergyGuided does."""
+        sequences, futures = len(noisy), len(self.noise)
+        each = torch.arange(sequences, device=noisy.device).repeat_interleave(futures)
+        state = self.initial_state(sequences) if state is None else state
+        with Differentiated(noisy) as leaf:
+            clean = self.imagine(
+                leaf.noisy[each],
+                self.noise.to(noisy).repeat(sequences, *(1,) * (noisy.ndim - 1)),
+                levels[each],
+                None if condition is None else condition[each],
+                state[each],
+            )
+            energy = one_for_each(self.energy(clean), len(each)).reshape(sequences, futures).mean(dim=1)
+            gradient = leaf.gradient(energy)
+            denoised = self.denoiser(leaf.noisy, levels, condition, state)
+        return leaf.release(denoised).moved_by(-self.scale * gradient, *self.schedule.shares(levels, noisy))
+
+    def imagine(self, noisy: Tensor, noise: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> Tensor:
+        """Sample the undecided tokens to the end; return clean tokens, for the decided ones their clean guesses."""
+        undecided = levels == 1
+        tokens = torch.where(spread(undecided, noisy), noise, noisy)
+        stairs = (1 - torch.arange(self.steps + 1) / self.steps).tolist()
+        for now, then in pairwise(stairs):
+            here, there = torch.where(undecided, now, levels), torch.where(undecided, then, levels)
+            tokens = DDIM(self.schedule, tokens, self.denoiser(tokens, here, condition, state), here, there)
+        return self.denoiser(tokens, torch.where(undecided, 0.0, levels), condition, state).clean
+
+
+@dataclass(frozen=True)
+class HistoryTerm:
+    """One part of the history at one level: `part` is a slice of all tokens so far, the rest is at level 1."""
+
+    weight: float
+    level: float = 0.0
+    part: slice = slice(None)
+
+    def levels(self, observed: Tensor) -> Tensor:
+        """Levels (B, T) at which this term reads a history that was observed at levels (B, T)."""
+        levels = torch.ones_like(observed)
+        levels[:, self.part] = observed[:, self.part].clamp(min=self.level)
+        return levels
+
+
+@dataclass(frozen=True)
+class HistoryState(State):
+    """The whole history, and what the inner denoiser makes of it without any part and with each term's part."""
+
+    without: State
+    states: tuple[State, ...]
+    tokens: Tensor | None = None
+    levels: Tensor | None = None
+    noise: Tensor | None = None
+    condition: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class HistoryGuided(Guided):
+    """History guidance (Song et al., 2025): s = s_0 + sum of w_i (s_i - s_0), with s_i the score given part i.
+
+    Vanilla: one term with weight w. Temporal: several parts. Fractional: the whole history with weight 1, and at a
+    level k with weight w - 1. Predictions are mixed, never samples, so steps with eta > 0 draw the right noise.
+    Equal terms are merged, so the calls per guess are the number of distinct histories with weight. Observing reads
+    the kept history again for every term, so it costs more the longer the history; `context` keeps the last tokens.
+    """
+
+    terms: tuple[HistoryTerm, ...]
+    context: int | None = None
+
+    def distinct(self) -> tuple[HistoryTerm, ...]:
+        """The terms with equal histories merged."""
+        merged: dict[tuple[object, ...], HistoryTerm] = {}
+        for term in self.terms:
+            key = (term.level, term.part.start, term.part.stop, term.part.step)
+            weight = merged[key].weight + term.weight if key in merged else term.weight
+            merged[key] = HistoryTerm(weight, term.level, term.part)
+        return tuple(merged.values())
+
+    def initial_state(self, batch: int) -> HistoryState:
+        """No history: all terms agree."""
+        start = self.denoiser.initial_state(batch)
+        return HistoryState(start, tuple(start for _ in self.distinct()))
+
+    def prepare(self, state: State) -> State:
+        """Prepare what each term has made of the history."""
+        held = cast(HistoryState, state)
+        without, *states = (super(HistoryGuided, self).prepare(s) for s in (held.without, *held.states))
+        return HistoryState(without, tuple(states), held.tokens, held.levels, held.noise, held.condition)
+
+    def observe(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        state: State | None = None,
+        level: float | Tensor = 0.0,
+        noise: Tensor | None = None,
+    ) -> HistoryState:
+        """Append to the history and read it anew for every term."""
+        held = self.initial_state(len(tokens)) if state is None else cast(HistoryState, state)
+        noise = torch.zeros_like(tokens) if noise is None else noise
+        if not isinstance(level, Tensor):
+            level = torch.full(tokens.shape[:2], level, dtype=tokens.dtype, device=tokens.device)
+        tokens, levels, noise = (
+            new if old is None else torch.cat([old, new], dim=1)
+            for old, new in ((held.tokens, tokens), (held.levels, level), (held.noise, noise))
+        )
+        if condition is not None and held.condition is not None:
+            condition = torch.cat([held.condition, condition], dim=1)
+        if self.context is not None:
+            last = slice(-self.context, None)
+            tokens, levels, noise = tokens[:, last], levels[:, last], noise[:, last]
+            condition = None if condition is None else condition[:, last]
+
+        def read(at: Tensor) -> State:
+            return self.denoiser.observe(tokens, condition, None, at, noise)
+
+        states = tuple(read(term.levels(levels)) for term in self.distinct())
+        return HistoryState(read(torch.ones_like(levels)), states, tokens, levels, noise, condition)
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """The weighted mix of the guesses under every term's history."""
+        held = self.initial_state(len(noisy)) if state is None else cast(HistoryState, state)
+        terms = self.distinct()
+        shares = [1 - sum(term.weight for term in terms), *(term.weight for term in terms)]
+        return mixed(
+            [
+                (share, self.denoiser(noisy, levels, condition, past))
+                for share, past in zip(shares, (held.without, *held.states), strict=True)
+                if share != 0
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class ConditionState(State):
+    """The past as it was, and the past without its condition."""
+
+    conditioned: State
+    unconditioned: State
+
+
+@dataclass(frozen=True)
+class ConditionGuided(Guided):
+    """Classifier-free guidance on the condition (Ho and Salimans, 2022): s = s_0 + scale (s_c - s_0).
+
+    s_0 is asked with a condition of zeros, as trained by `DiffusionForcing(drop_condition=...)`. Scale 1 is the
+    plain denoiser, 0 ignores the condition.
+    """
+
+    scale: float = 1.0
+
+    def initial_state(self, batch: int) -> ConditionState:
+        """Nothing is known: both pasts are the same."""
+        start = self.denoiser.initial_state(batch)
+        return ConditionState(start, start)
+
+    def prepare(self, state: State) -> State:
+        """Prepare both pasts."""
+        pair = cast(ConditionState, state)
+        return ConditionState(super().prepare(pair.conditioned), super().prepare(pair.unconditioned))
+
+    def observe(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        state: State | None = None,
+        level: float | Tensor = 0.0,
+        noise: Tensor | None = None,
+    ) -> ConditionState:
+        """Read the tokens twice, with and without their condition."""
+        condition = needed(condition)
+        pair = self.initial_state(len(tokens)) if state is None else cast(ConditionState, state)
+        return ConditionState(
+            self.denoiser.observe(tokens, condition, pair.conditioned, level, noise),
+            self.denoiser.observe(tokens, torch.zeros_like(condition), pair.unconditioned, level, noise),
+        )
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Raises ValueError without a condition."""
+        condition = needed(condition)
+        pair = self.initial_state(len(noisy)) if state is None else cast(ConditionState, state)
+        guess = self.denoiser(noisy, levels, condition, pair.conditioned)
+        if self.scale == 1:
+            return guess
+        free = self.denoiser(noisy, levels, torch.zeros_like(condition), pair.unconditioned)
+        return mixed([(self.scale, guess), (1 - self.scale, free)])
+
+
+@dataclass(frozen=True)
+class Inpainted(Guided):
+    """Values known in advance replace the clean guess, wherever in the sequence they are (as Diffuser's goals).
+
+    known: tokens that broadcast over (B, T, ...). where: bool, the same shape, True where `known` holds. A causal
+    denoiser tells earlier tokens nothing of it; add an EnergyGuided pull or use a bidirectional network.
+    """
+
+    known: Tensor
+    where: Tensor
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """The denoiser's guesses with the known values put in."""
+        denoised = self.denoiser(noisy, levels, condition, state)
+        alpha, sigma = self.schedule.shares(levels, noisy)
+        noise = (noisy - alpha * self.known) / sigma.masked_fill(sigma == 0, 1.0)
+        replaced = self.where & (sigma > 0)
+        return Denoised(
+            torch.where(replaced, self.known.to(noisy), denoised.clean),
+            torch.where(replaced, noise, denoised.noise),
+        )
+
+
+@dataclass(frozen=True)
+class SmootherCorrected(Guided):
+    """The exact repair of schedule bias: later noisy tokens send their message back through the causal state.
+
+    A causal denoiser gives grad log p(y_t | y_<t) only; the joint score has grad_y sum over s > t of log p(y_s | y_<s)
+    as well. Here p(y_s | y_<s) = N(alpha mu_s, alpha^2 S_s + sigma^2) with mu_s the clean guess with token s hidden,
+    and S_s, its covariance, from the slope of the clean guess by its own token. Exact where the clean tokens are
+    jointly Gaussian given the past, approximate otherwise (exact-tests.md, sections 2 and 5).
+    Costs, for T tokens of D values, two calls on a batch T times as large and D + 1 gradients per guess.
+    """
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """The causal guesses with the later tokens' message added."""
+        sequences, length = noisy.shape[:2]
+        state = self.initial_state(sequences) if state is None else state
+        speaking = [s for s in range(1, length) if bool((levels[:, s] < 1).any())]
+        with Differentiated(noisy) as leaf:
+            denoised = self.denoiser(leaf.noisy, levels, condition, state)
+            score = torch.zeros_like(noisy)
+            if speaking:
+                score = leaf.gradient(-self.log_density(leaf.noisy, levels, condition, state, speaking))
+                score = -score
+        return leaf.release(denoised).moved_by(score, *self.schedule.shares(levels, noisy))
+
+    def log_density(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None, state: State, speaking: list[int]
+    ) -> Tensor:
+        """sum over speaking s of log p(y_s | y_<s), (B,), as a function of the tokens before each s only."""
+        sequences, length = noisy.shape[:2]
+        token = noisy.shape[2:]
+        copies = torch.arange(sequences, device=noisy.device).repeat_interleave(len(speaking))
+        place = torch.tensor(speaking, device=noisy.device).repeat(sequences)
+        every = torch.arange(len(copies), device=noisy.device)
+        own = place[:, None] == torch.arange(length, device=noisy.device)  # (copies, T): True at s
+        known = None if condition is None else condition[copies]
+
+        def guess(value: Tensor, level: float) -> Tensor:
+            """Clean guess of token s, (copies, D), when its own value and level are these."""
+            tokens = torch.where(spread(own, noisy), value.reshape(-1, 1, *token), noisy[copies])
+            at = torch.where(own, level, levels[copies])
+            return self.denoiser(tokens, at, known, state[copies]).clean[every, place].flatten(1)
+
+        mean = guess(torch.zeros_like(noisy[copies, place]), 1.0)
+        even = float(self.schedule.level_of_log_snr(torch.zeros((), dtype=torch.float64)))  # alpha = sigma here
+        alpha = float(self.schedule.alpha(torch.tensor(even, dtype=torch.float64)))
+        value = (alpha * mean).detach().requires_grad_()
+        answer = guess(value, even)
+        slope = torch.stack(
+            [torch.autograd.grad(one.sum(), value, retain_graph=True)[0] for one in answer.unbind(1)], dim=1
+        )
+        # The clean guess's covariance V = (sigma^2 / alpha) slope; the covariance before its own token was seen is
+        # S = V (1 - alpha^2 / sigma^2 V)^-1, here with alpha = sigma.
+        shrunk, axes = torch.linalg.eigh(alpha * (slope + slope.mT) / 2)
+        shrunk = shrunk.clamp(0, 1 - 1e-9 if noisy.dtype == torch.float64 else 1 - 1e-5)
+        prior = shrunk / (1 - shrunk)  # eigenvalues of S
+        alpha_s, sigma_s = self.schedule.shares(levels[copies, place], mean)
+        residual = (noisy[copies, place].detach().flatten(1) - alpha_s * mean)[:, None] @ axes
+        variance = alpha_s**2 * prior + sigma_s**2
+        log_density: Tensor = -0.5 * (residual.squeeze(1) ** 2 / variance).sum(dim=1)
+        return log_density.reshape(sequences, -1).sum(dim=1)
+
+
+class Differentiated:
+    """Noisy tokens as a leaf to differentiate by, also inside another guidance that differentiates.
+
+    Inside, the outer gradient flows through the inner denoiser's own guess; what the inner guidance adds counts as
+    a constant there (no second derivatives).
+    """
+
+    def __init__(self, noisy: Tensor):
+        self.nested = torch.is_grad_enabled() and noisy.requires_grad
+        self.noisy = noisy if self.nested else noisy.detach().requires_grad_()
+        self.mode = torch.enable_grad()
+
+    def __enter__(self) -> "Differentiated":
+        self.mode.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.mode.__exit__(*error)
+
+    def gradient(self, values: Tensor) -> Tensor:
+        """d values / d noisy for values (B,) that each depend on their own sequence."""
+        if not values.requires_grad:
+            raise ValueError("the energy does not depend on the tokens, or was cut from their gradient: use torch ops")
+        (gradient,) = torch.autograd.grad(values.sum(), self.noisy, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(self.noisy) if gradient is None else gradient.detach()
+
+    def release(self, denoised: Denoised) -> Denoised:
+        """The guesses, with their graph only where an outer guidance needs it."""
+        return denoised if self.nested else denoised.detach()
+
+
+def one_for_each(energy: Tensor, sequences: int) -> Tensor:
+    """The energy, checked: one finite number for each sequence."""
+    if energy.shape != (sequences,):
+        raise ValueError(
+            f"the energy returned shape {tuple(energy.shape)}, expected ({sequences},): one number for each sequence,"
+            " summed over its tokens, never a mean over the batch"
+        )
+    if not bool(torch.isfinite(energy).all()):
+        raise ValueError("the energy returned NaN or infinite values")
+    return energy
+
+
+def mixed(parts: list[tuple[float, Denoised]]) -> Denoised:
+    """The weighted sum of guesses of the same noisy tokens; the weights sum to 1."""
+    return Denoised(
+        torch.stack([share * guess.clean for share, guess in parts]).sum(dim=0),
+        torch.stack([share * guess.noise for share, guess in parts]).sum(dim=0),
+    )
+
+
+def needed(condition: Tensor | None) -> Tensor:
+    """The condition, or ValueError."""
+    if condition is None:
+        raise ValueError("ConditionGuided needs a condition (B, T, C): there is nothing to be guided by")
+    return condition
