@@ -1,0 +1,1 @@
+"""What is learned from: windows of long sequences, and the scale of what is in them."""

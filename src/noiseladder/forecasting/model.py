@@ -1,0 +1,157 @@
+"""From a panel to training windows and back: what the network of a forecaster sees, and how it is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from noiseladder.data.normalizer import Anchor, Normalizer
+from noiseladder.data.windows import cut, draw_starts
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.diffusion.sampling import Step, rollout
+from noiseladder.diffusion.scheduling_matrix import full_sequence
+from noiseladder.diffusion.training_levels import Mixture, clean, independent
+from noiseladder.networks.recurrent import RecurrentNetwork
+from noiseladder.training.experiment import Experiment
+
+from .calendar import Calendar
+from .objective import AfterContext
+from .options import ForecasterOptions
+from .panel import Panel
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How values become tokens and conditions: fixed by the training part, used at every origin."""
+
+    normalizer: Normalizer
+    calendar: Calendar
+    options: ForecasterOptions
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether every series wanders, so that a path and its mirror image are equally likely."""
+        return self.options.mirror and bool(self.normalizer.wandering.all())
+
+    def condition(self, anchor: Anchor, features: Tensor) -> Tensor:
+        """Calendar features `(B, T, C)` and what scaling took away, on every step: `(B, T, C + D)`."""
+        told = self.normalizer.description(anchor).float()[:, None].expand(-1, features.shape[1], -1)
+        return torch.cat([features, told], -1)
+
+    def batch(self, values: Tensor, features: Tensor, starts: Tensor, generator: Generator | None = None) -> Batch:
+        """Windows of values `(T, D)` and calendar features `(T, C)`; with a generator some are turned over."""
+        context, length = self.options.context, self.options.context + self.options.horizon
+        windows = cut(values, starts, length + 1)
+        anchor = self.normalizer.anchor(windows[:, : context + 1])
+        tokens = self.normalizer.tokens(windows, anchor).float()
+        if generator is not None and self.mirrored:
+            up = torch.rand(len(tokens), 1, 1, generator=generator) < 0.5
+            tokens = torch.where(up, tokens, -tokens)
+        condition = self.condition(anchor, cut(features, starts + 1, length))
+        missing = tokens.isnan()
+        return Batch(tokens, condition, ~missing if bool(missing.any()) else None)
+
+
+def make_denoiser(series: int, condition: int, missing: bool, options: ForecasterOptions) -> Denoiser:
+    """An untrained denoiser for tokens of `series` values; with missing values each has a level of its own."""
+    network = RecurrentNetwork(
+        series,
+        options.width,
+        options.layers,
+        condition,
+        parts=(1,) * series if missing else (),
+    )
+    return Denoiser(network, Cosine())
+
+
+def make_experiment(training: Panel, reading: Reading) -> Experiment:
+    """What is trained: windows anywhere before the held-out tail; the tail's windows choose the weights."""
+    options = reading.options
+    features = reading.calendar.features(training.times)
+    values, window = training.values, options.context + options.horizon
+    end = len(values) - options.held_out
+
+    def batches(step: int, generator: Generator) -> Batch:
+        starts = draw_starts(end, window + 1, options.batch, generator)
+        return reading.batch(values, features, starts, generator)
+
+    validation = None
+    if options.held_out:
+        starts = torch.arange(end - options.context - 1, len(values) - window, max(1, options.horizon // 8))
+        validation = reading.batch(values, features, starts)
+    noisy = options.noisy_history
+    draw = Mixture((clean, independent), (1 - noisy, noisy)) if noisy else clean
+    objective = AfterContext(draw_levels=draw, context=options.context)
+    condition = features.shape[1] + values.shape[1]
+    denoiser = make_denoiser(values.shape[1], condition, bool(values.isnan().any()), options)
+    return Experiment(denoiser, objective, batches, validation)
+
+
+@torch.no_grad()
+def sample_futures(
+    members: Sequence[Denoiser],
+    reading: Reading,
+    contexts: Tensor,
+    features: Tensor,
+    samples: int,
+    generator: Generator,
+) -> Tensor:
+    """Futures `(B, samples, H, D)` of contexts `(B, context + 1, D)`; features `(B, context + H, C)` of all steps."""
+    options = reading.options
+    anchor = reading.normalizer.anchor(contexts)
+    tokens = reading.normalizer.tokens(contexts, anchor).float()
+    condition = reading.condition(anchor, features)
+    shares = [len(part) for part in torch.arange(samples).tensor_split(len(members))]
+    drawn = [
+        _paths(member, reading, tokens, condition, share, generator) for member, share in zip(members, shares) if share
+    ]
+    return reading.normalizer.values(torch.cat(drawn, 1), anchor)
+
+
+def _paths(
+    denoiser: Denoiser, reading: Reading, tokens: Tensor, condition: Tensor, samples: int, generator: Generator
+) -> Tensor:
+    """Paths of tokens `(B, samples, H, D)`; noise comes in pairs of opposite sign, which halves the sampling error."""
+    options, windows, context = reading.options, len(tokens), tokens.shape[1]
+    half = -(-samples // 2)
+    horizon = condition.shape[1] - context
+    missing = tokens.isnan()
+    levels = missing.float() if denoiser_has_parts(denoiser) else missing.any(-1).float()
+    if reading.mirrored:
+        tokens = torch.cat([tokens, -tokens])
+        levels, condition = levels.repeat(2, 1, *(1,) * (levels.ndim - 2)), condition.repeat(2, 1, 1)
+    state = denoiser.observe(tokens.masked_fill(levels.reshape(*levels.shape, *(1,) * (3 - levels.ndim)) > 0, 0.0), condition[:, :context], level=levels)
+    copies = half if reading.mirrored else 2 * half
+    each = torch.arange(len(tokens)).repeat_interleave(copies)
+    state, ahead = state[each], condition[:, context:][each]
+
+    def noise() -> Iterator[Tensor]:
+        for _ in range(horizon):
+            drawn = torch.randn(windows, half, tokens.shape[-1], generator=generator)
+            if reading.mirrored:
+                yield drawn.repeat(2, 1, 1).flatten(0, 1)[:, None]
+            else:
+                yield torch.cat([drawn, -drawn], 1).flatten(0, 1)[:, None]
+
+    step = Step(eta=options.eta, generators=generator) if options.eta else Step()
+    matrix = full_sequence(1, options.sampling_steps)
+    chunks = rollout(
+        denoiser, noise(), matrix, iter(ahead.split(1, 1)), state, step, options.remembered_level
+    )
+    paths = torch.cat(list(chunks), 1)
+    if reading.mirrored:
+        up, down = paths.unflatten(0, (2, windows, half))
+        paths = torch.cat([up, -down], 1)
+    else:
+        paths = paths.unflatten(0, (windows, 2 * half))
+    return paths[:, :samples]
+
+
+def denoiser_has_parts(denoiser: Denoiser) -> bool:
+    """Whether values of one token may have levels of their own."""
+    return bool(denoiser.network.reader.embed.parts)
