@@ -6,7 +6,7 @@ noisy = alpha * clean + sigma * noise stays true. The exception to "adds" is `In
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import cast
 
@@ -90,7 +90,7 @@ class MonteCarloGuided(Guided):
     the end in `steps` DDIM steps, all in one batch, and the energy is averaged over them, so that what is decided now
     is pulled by the expected outcome and not by one guess of it. Gradients flow through the whole sampling of the
     futures. noise: (futures, T, ...), fixed, so the same input gives the same output.
-    Calls per guess: steps + 2, all but one of them on a batch `futures` times as large.
+    Calls per guess: one, and `steps` on a batch `futures` times as large.
     """
 
     energy: Energy
@@ -125,22 +125,26 @@ class MonteCarloGuided(Guided):
         stairs = (1 - torch.arange(self.steps + 1) / self.steps).tolist()
         for now, then in pairwise(stairs):
             here, there = torch.where(undecided, now, levels), torch.where(undecided, then, levels)
-            tokens = DDIM(self.schedule, tokens, self.denoiser(tokens, here, condition, state), here, there)
-        return self.denoiser(tokens, torch.where(undecided, 0.0, levels), condition, state).clean
+            denoised = self.denoiser(tokens, here, condition, state)
+            tokens = DDIM(self.schedule, tokens, denoised, here, there)
+        return torch.where(spread(undecided, noisy), tokens, denoised.clean)
 
 
 @dataclass(frozen=True)
 class HistoryTerm:
-    """One part of the history at one level: `part` is a slice of all tokens so far, the rest is at level 1."""
+    """One part of the history at one level: tokens [start:stop] of all so far, counted as slices are (start=-8: the
+    last eight); the rest is at level 1."""
 
     weight: float
     level: float = 0.0
-    part: slice = slice(None)
+    start: int | None = None
+    stop: int | None = None
 
     def levels(self, observed: Tensor) -> Tensor:
         """Levels (B, T) at which this term reads a history that was observed at levels (B, T)."""
         levels = torch.ones_like(observed)
-        levels[:, self.part] = observed[:, self.part].clamp(min=self.level)
+        part = slice(self.start, self.stop)
+        levels[:, part] = observed[:, part].clamp(min=self.level)
         return levels
 
 
@@ -171,12 +175,11 @@ class HistoryGuided(Guided):
 
     def distinct(self) -> tuple[HistoryTerm, ...]:
         """The terms with equal histories merged."""
-        merged: dict[tuple[object, ...], HistoryTerm] = {}
+        weights: dict[HistoryTerm, float] = {}
         for term in self.terms:
-            key = (term.level, term.part.start, term.part.stop, term.part.step)
-            weight = merged[key].weight + term.weight if key in merged else term.weight
-            merged[key] = HistoryTerm(weight, term.level, term.part)
-        return tuple(merged.values())
+            history = replace(term, weight=0.0)
+            weights[history] = weights.get(history, 0.0) + term.weight
+        return tuple(replace(history, weight=weight) for history, weight in weights.items())
 
     def initial_state(self, batch: int) -> HistoryState:
         """No history: all terms agree."""

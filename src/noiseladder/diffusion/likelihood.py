@@ -150,7 +150,7 @@ def token_nats(
     alpha, sigma = float(schedule.alpha(lowest)), float(schedule.sigma(lowest))
     power = token.double().flatten(1).square().sum(dim=1)
     prior = 0.5 * (alpha**2 * power + values * (sigma**2 - 1 - 2 * math.log(sigma)))
-    decoder = 0.5 * values * (math.log(2 * math.pi) - levels.limit)
+    decoder = 0.5 * values * (math.log(2 * math.pi * math.e) - levels.limit)
     return prior + diffusion + decoder
 
 
