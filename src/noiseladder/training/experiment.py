@@ -14,9 +14,7 @@ from noiseladder.diffusion.denoiser import Denoiser
 class Objective(Protocol):
     """From a batch to a loss; `noiseladder.diffusion.objective.DiffusionForcing` is one."""
 
-    def __call__(
-        self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)
-    ) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)) -> Tensor:
         """The loss of the sequences `part` of the batch, a scalar; the losses of all parts add up to the batch's.
 
         Whatever is random is drawn from `generator` for the whole batch, whichever part is asked for: then ranks

@@ -16,9 +16,7 @@ def seed_for(seed: int, purpose: str, step: int = 0) -> int:
     return (offset + step * 0x9E3779B1) % 2**32
 
 
-def generator_for(
-    seed: int, purpose: str, step: int = 0, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator_for(seed: int, purpose: str, step: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one purpose at one step."""
     return torch.Generator(device).manual_seed(seed_for(seed, purpose, step))
 

@@ -1,0 +1,61 @@
+"""A file is either the old one or the new one, never a half: write beside it, flush to disk, rename."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Make `path` by calling `write` with a temporary name in the same folder; the old file stays until the end.
+
+    Raises OSError with one sentence, for a full disk or a folder that cannot be written, and leaves nothing behind.
+    """
+    # The process id keeps two writers apart; after kill -9 the leftover is swept by `sweep`.
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        # Also on Ctrl-C: nothing half-written stays.
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(_sentence(path, error)) from error
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_file` for text."""
+    replace_file(path, lambda partial: _write(partial, text))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left in `folder`."""
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _flush_folder(folder: Path) -> None:
+    # The rename itself is on disk only when the folder is. Some systems cannot open folders; theirs do it alone.
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sentence(path: Path, error: OSError) -> str:
+    why = error.strerror or str(error)
+    return f"could not write {path}: {why}; what was there before is untouched. Free space or choose another folder"
