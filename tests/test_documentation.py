@@ -11,5 +11,5 @@ def test_the_examples_of_extending_run_one_after_the_other() -> None:
     assert len(blocks) >= 5
     namespace: dict[str, object] = {"__name__": "extending"}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"docs/extending.md, block {number}", "exec"), namespace)  # noqa: S102
+        exec(compile(block, f"docs/extending.md, block {number}", "exec"), namespace)
     assert tuple(namespace["tokens"].shape) == (8, 4, 2)  # type: ignore[attr-defined]

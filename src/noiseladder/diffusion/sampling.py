@@ -134,8 +134,8 @@ def sample(
     given: (T,) bool; early_stop: allow a matrix that ends above 0. Raises ValueError at once for what does not
     fit. `final(sample(...))` is the sample alone.
 
-    A bare causal denoiser runs only the tokens that a row needs: finished ones are read into the state once,
-    waiting ones not at all. Costs `scheduling_matrix.network_calls(matrix)` calls, and one for each such reading.
+    A bare causal denoiser runs only the tokens that a row needs: finished ones are read into the state once, waiting
+    ones not at all. `scheduling_matrix.network_calls` tells the number of calls beforehand.
     """
     check_matrix(matrix, given, early_stop)
     check_noise(noise, matrix, condition)

@@ -135,6 +135,15 @@ def check_matrix(matrix: Tensor, given: Tensor | None = None, early_stop: bool =
         )
 
 
-def network_calls(matrix: Tensor) -> int:
-    """How many times sampling with this matrix denoises: once for each pair of rows that differ."""
-    return int((matrix.diff(dim=0) != 0).any(dim=1).sum())
+def network_calls(matrix: Tensor, causal: bool = False) -> int:
+    """How many times sampling with this matrix (rows, T) calls the network.
+
+    Once for each pair of rows that differ; a bare causal denoiser also reads finished tokens into its state, once each
+    time that more of them are finished from the first on.
+    """
+    moving = (matrix.diff(dim=0) != 0).any(dim=1)
+    calls = int(moving.sum())
+    if causal:
+        finished = (matrix[:-1] == 0).long().cumprod(dim=1).sum(dim=1)[moving]
+        calls += len(finished[finished > 0].unique())
+    return calls
