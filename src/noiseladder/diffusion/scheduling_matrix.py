@@ -145,5 +145,5 @@ def network_calls(matrix: Tensor, causal: bool = False) -> int:
     calls = int(moving.sum())
     if causal:
         finished = (matrix[:-1] == 0).long().cumprod(dim=1).sum(dim=1)[moving]
-        calls += len(finished[finished > 0].unique())
+        calls += len(set(finished.tolist()) - {0})
     return calls
