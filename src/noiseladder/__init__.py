@@ -21,7 +21,7 @@ _HOMES = {
     "diffusion.noise": "Cosine Flow Linear LogSNR NoiseSchedule Sigmoid",
     "diffusion.objective": "DiffusionForcing FusedSNR MinSNR SigmoidWeight",
     "diffusion.particles": "Particles best_of particles",
-    "diffusion.sampling": "DDIM Step draw_noise rollout sample",
+    "diffusion.sampling": "DDIM Step draw_noise final rollout sample",
     "diffusion.scheduling_matrix": (
         "autoregressive causal_delay check_matrix chunks full_sequence keyframes network_calls pyramid "
         "staircase trapezoid"
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         DDIM as DDIM,
         Step as Step,
         draw_noise as draw_noise,
+        final as final,
         rollout as rollout,
         sample as sample,
     )
