@@ -53,6 +53,13 @@ app.command(
     help="Draw a scheduling matrix: who is denoised when.",
 )
 
+app.command(
+    "noiseladder.recipes.train:train",
+    name="train",
+    help="Train a recipe, with a folder of everything it makes.",
+    help_flags=(),  # the options, and so the help, are those of the recipe
+)
+
 USER_MISTAKE, OUR_MISTAKE, INTERRUPTED = 2, 1, 130
 
 
@@ -67,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # `noiseladder ... | head` closed our output. Python flushes once more on exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _complain(str(error) or "interrupted", INTERRUPTED)
     except CycloptsError as error:
         return _complain(_explain(error), USER_MISTAKE)
     except (ValueError, OSError, ImportError) as error:
@@ -77,9 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         _raise_for_developers()
         what = f"{type(error).__name__}: {error}"
-        return _complain(
-            f"this is a bug of ours: {what} (NOISELADDER_DEBUG=1 shows the traceback)", OUR_MISTAKE
-        )
+        return _complain(f"this is a bug of ours: {what} (NOISELADDER_DEBUG=1 shows the traceback)", OUR_MISTAKE)
     return 0
 
 

@@ -66,7 +66,9 @@ def draw_continuations(denoiser: Denoiser, path: Path, options: Sines) -> None:
     noise = torch.randn(options.length - context, rows * futures, 1, 1, generator=generator)
     future = torch.cat(list(rollout(denoiser, noise, autoregressive(1, 20), state=state)), dim=1)
     figure = Figure(figsize=(8, 5), layout="constrained")
-    for axis, wave, continuations in zip(figure.subplots(rows, 1, sharex=True), truth, future.split(futures)):
+    for axis, wave, continuations in zip(
+        figure.subplots(rows, 1, sharex=True), truth, future.unflatten(0, (rows, futures))
+    ):
         axis.plot(range(context, options.length), continuations[..., 0].T, color="tab:blue", alpha=0.4, linewidth=1)
         axis.plot(wave[:, 0], color="black", linewidth=1)
         axis.axvline(context - 0.5, color="grey", linestyle=":")

@@ -13,10 +13,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     Raises OSError with one sentence, for a full disk or a folder that cannot be written, and leaves nothing behind.
     """
     # The process id keeps two writers apart; after kill -9 the leftover is swept by `sweep`.
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    # The suffix stays last, for writers that choose a format by it.
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
+        partial.chmod(0o666 & ~_umask())  # some writers keep their files to themselves
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
@@ -36,12 +38,18 @@ def replace_text(path: Path, text: str) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed writer left in `folder`."""
-    for leftover in folder.glob(f".*{PARTIAL}"):
+    for leftover in folder.glob(f".*{PARTIAL}*"):
         leftover.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,0 +1,70 @@
+"""One line that says how training goes; on a terminal it is redrawn, elsewhere a new one comes every few seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from .loop import Report
+
+TERMINAL_SECONDS, LOG_SECONDS = 0.1, 5.0
+
+
+class Progress:
+    """Shows reports on `out`."""
+
+    def __init__(self, out: TextIO, steps: int, steps_done: int = 0) -> None:
+        self.out, self.steps = out, steps
+        self.live = out.isatty()
+        self.start, self.first_step = time.monotonic(), steps_done
+        self.shown = -1e9
+        self.last_line = ""
+        self.validation = ""
+
+    def add(self, report: Report) -> None:
+        """Show a report, unless the last one was shown a moment ago."""
+        if report.validation is not None:
+            self.validation = f"  validation {report.validation.loss:.4f}{' (best)' * report.validation.best}"
+        now = time.monotonic()
+        self.last_line = self.line(report, now)
+        if now - self.shown >= (TERMINAL_SECONDS if self.live else LOG_SECONDS):
+            self.shown = now
+            self._show()
+
+    def line(self, report: Report, now: float) -> str:
+        """The line for a report."""
+        per_step = (now - self.start) / max(1, report.step - self.first_step)
+        left = duration(per_step * (self.steps - report.step))
+        return (
+            f"step {report.step}/{self.steps}  loss {report.loss:.4f}{self.validation}"
+            f"  {compact(report.tokens_per_second)} tokens/s  {left} left"
+        )
+
+    def close(self) -> None:
+        """Show the last report, whenever it came."""
+        if self.last_line:
+            self._show()
+            if self.live:
+                self.out.write("\n")
+        self.out.flush()
+        self.last_line = ""
+
+    def _show(self) -> None:
+        # Carriage return and "erase line", so that a shorter line leaves nothing of a longer one.
+        self.out.write(f"\r\x1b[2K{self.last_line}" if self.live else f"{self.last_line}\n")
+        self.out.flush()
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds: 75 is 1:15."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def compact(number: float) -> str:
+    """Three digits and a letter: 31400 is 31.4k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
