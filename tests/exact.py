@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -223,11 +224,10 @@ class HiddenMarkovDenoiser(ExactDenoiser):
 
     def read(self, noisy: Tensor, levels: Tensor, state: State) -> tuple[Denoised, State]:
         assert isinstance(state, ModeBelief)
-        clean, noise = [], []
-        for guess, _, state in self.steps(noisy, levels, state):
-            clean.append(guess.clean)
-            noise.append(guess.noise)
-        return Denoised(torch.stack(clean, dim=1)[..., None], torch.stack(noise, dim=1)[..., None]), state
+        steps = list(self.steps(noisy, levels, state))
+        clean = torch.stack([guess.clean for guess, _, _ in steps], dim=1)
+        noise = torch.stack([guess.noise for guess, _, _ in steps], dim=1)
+        return Denoised(clean[..., None], noise[..., None]), steps[-1][2]
 
     def steps(self, noisy: Tensor, levels: Tensor, state: ModeBelief) -> Iterator[tuple[Denoised, Tensor, ModeBelief]]:
         """Token by token: guesses (B,), the modes' posterior (B, K), and the belief about the next mode."""
@@ -336,3 +336,20 @@ def sampled_covariance(denoiser: ExactDenoiser, matrix: Tensor, eta: float = 0.0
     unused = torch.Generator()
     rows = final(sample(denoiser, noise, matrix, step=UnitNoiseStep(eta, unused, first=length)))[..., 0]
     return rows.T @ rows
+
+
+def propagated_covariance(denoiser: ExactDenoiser, matrix: Tensor, eta: float = 0.0) -> Tensor:
+    """The same as `sampled_covariance`, row by row: cheaper where much noise is drawn."""
+    length = matrix.shape[1]
+    everything = torch.ones(length, dtype=torch.bool)
+    covariance = torch.eye(length, dtype=torch.float64)
+    for now, then in pairwise(matrix):
+        drawn = int((now != then).sum()) if eta > 0 else 0
+        basis = torch.zeros(length + drawn, length, 1, dtype=torch.float64)
+        basis[:length, :, 0] = torch.eye(length)
+        step = UnitNoiseStep(eta, torch.Generator(), first=length)
+        rows = torch.stack([now, then])
+        moved = final(sample(denoiser, basis, rows, step=step, given=everything, early_stop=True))[..., 0]
+        held, fresh = moved[:length], moved[length:]
+        covariance = held.T @ covariance @ held + fresh.T @ fresh
+    return covariance

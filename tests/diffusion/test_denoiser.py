@@ -54,8 +54,8 @@ def test_a_perfect_output_gives_back_clean_and_noise(schedule, prediction):
 @every_prediction
 def test_at_level_0_the_token_is_its_own_clean_guess(schedule, prediction):
     levels = torch.zeros(4, 5, dtype=torch.float64)
-    clean, noise = draw(levels)
-    denoiser = Denoiser(Says(torch.randn(4, 5, 3, dtype=torch.float64)), schedule, prediction)
+    clean, output = draw(levels)
+    denoiser = Denoiser(Says(output), schedule, prediction)
     assert torch.allclose(denoiser(clean, levels).clean, clean, atol=1e-15)
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from exact import ExactDenoiser, JointDenoiser, KalmanDenoiser
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+from exact import ExactDenoiser, JointDenoiser, KalmanDenoiser
 from noiseladder.diffusion import scheduling_matrix as matrices
 from noiseladder.diffusion.noise import Cosine, LogSNR
 from noiseladder.diffusion.sampling import final, sample
@@ -67,7 +66,7 @@ def test_any_delays_and_any_stairs_make_a_valid_matrix(delays, stairs):
 def test_golden_pyramid():
     fifths = (matrices.pyramid(4, 5, 1) * 5).round().long()
     rows = ["".join(map(str, row)) for row in fifths.tolist()]
-    assert rows == "5555 4555 3455 2345 1234 0123 0012 0001 0000".split()
+    assert rows == ["5555", "4555", "3455", "2345", "1234", "0123", "0012", "0001", "0000"]
 
 
 @pytest.mark.parametrize("length", range(1, 10))

@@ -6,8 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 from noiseladder.diffusion.state import State

@@ -2,9 +2,20 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import LogSNR
+from noiseladder.diffusion.objective import DiffusionForcing
+from noiseladder.diffusion.sampling import rollout
+from noiseladder.diffusion.scheduling_matrix import autoregressive
+from noiseladder.diffusion.training_levels import Mixture, WithExactEnds, independent, shared
+from noiseladder.networks import RecurrentNetwork
+from noiseladder.training import Experiment, TrainingOptions, generator_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +35,8 @@ class HiddenMarkovChain:
         )
         wanted = torch.zeros(size + 1).to(self.means)
         wanted[-1] = 1
-        return torch.linalg.lstsq(equations, wanted[:, None]).solution[:, 0]
+        shares: Tensor = torch.linalg.lstsq(equations, wanted[:, None]).solution[:, 0]
+        return shares
 
     def draw_modes(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Fresh mode sequences, (B, T) long."""
@@ -48,3 +60,57 @@ def example() -> HiddenMarkovChain:
     transition = torch.tensor([[0.80, 0.15, 0.05], [0.05, 0.75, 0.20], [0.20, 0.10, 0.70]], dtype=torch.float64)
     means = torch.tensor([-1.3, 0.0, 1.3], dtype=torch.float64)
     return HiddenMarkovChain(transition, means, spread=0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenMarkovOptions(TrainingOptions):
+    """Learn a chain of three modes: samples must jump between them as the chain does, and never stay between."""
+
+    steps: int = 6000
+    learning_rate: float = 5e-3
+    warmup: int = 200
+    weight_decay: float = 0.0
+    average: float = 0.998
+    checkpoint_every: int = 500
+    batch: int = 256
+    """Sequences in a batch; every batch is drawn anew."""
+    length: int = 24
+    """Tokens in a sequence."""
+    width: int = 48
+    """Width of the recurrent network."""
+
+
+def experiment(options: HiddenMarkovOptions) -> Experiment:
+    """A recurrent network on the example chain."""
+    process = example()
+
+    def batches(step: int, generator: Generator) -> Batch:
+        return Batch(process.draw(options.batch, options.length, generator).float())
+
+    levels = WithExactEnds(Mixture((independent, shared), (0.8, 0.2)), clean_history=0.5, pure_noise_future=0.1)
+    return Experiment(
+        denoiser=Denoiser(RecurrentNetwork(1, options.width), LogSNR()),
+        objective=DiffusionForcing(levels),
+        batches=batches,
+        # No validation: a batch is never seen twice, so the averaged weights at the end are the ones to keep.
+        picture=lambda denoiser, path: draw_modes(denoiser, path, process, options),
+    )
+
+
+def draw_modes(denoiser: Denoiser, path: Path, process: HiddenMarkovChain, options: TrainingOptions) -> None:
+    """A picture of sampled sequences and of where their tokens lie, beside the chain's."""
+    from matplotlib.figure import Figure
+
+    generator = generator_for(options.seed, "picture")
+    noise = torch.randn(60, 200, 1, 1, generator=generator)
+    tokens = torch.cat(list(rollout(denoiser, noise, autoregressive(1, 40))), dim=1)[..., 0]
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    series, shares = figure.subplots(1, 2, width_ratios=(2, 1))
+    series.plot(tokens[:3].T, ".-", linewidth=0.5)
+    series.set(xlabel="token", title="three roll-outs")
+    bins = torch.linspace(-2.2, 2.2, 60).tolist()
+    real = process.draw(2000, 60, generator).flatten()
+    shares.hist(real, bins, density=True, color="lightgrey", label="the chain")
+    shares.hist(tokens.flatten(), bins, density=True, histtype="step", color="tab:blue", label="roll-outs")
+    shares.legend()
+    figure.savefig(path, dpi=100, format="png")

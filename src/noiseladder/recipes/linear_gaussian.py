@@ -2,9 +2,27 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import LogSNR
+from noiseladder.diffusion.objective import DiffusionForcing
+from noiseladder.diffusion.sampling import rollout
+from noiseladder.diffusion.scheduling_matrix import autoregressive
+from noiseladder.diffusion.training_levels import (
+    DrawLevels,
+    Mixture,
+    WithExactEnds,
+    independent,
+    non_decreasing,
+    shared,
+)
+from noiseladder.networks import RecurrentNetwork
+from noiseladder.training import Experiment, TrainingOptions, generator_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +43,7 @@ class LinearGaussian:
         """P with P = A P A' + Q: the covariance of the latent before anything is seen, (n, n)."""
         size = len(self.transition)
         identity = torch.eye(size * size, dtype=self.transition.dtype)
-        vector = torch.linalg.solve(
+        vector: Tensor = torch.linalg.solve(
             identity - torch.kron(self.transition, self.transition), self.state_noise.reshape(-1)
         )
         return vector.reshape(size, size)
@@ -46,7 +64,7 @@ class LinearGaussian:
 
     def draw(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Fresh sequences, (B, T, 1) float64."""
-        root = torch.linalg.cholesky(self.covariance(length))
+        root: Tensor = torch.linalg.cholesky(self.covariance(length))
         noise = torch.randn(sequences, length, dtype=root.dtype, generator=generator)
         return (noise @ root.T)[..., None]
 
@@ -59,3 +77,74 @@ def example() -> LinearGaussian:
     emission_noise = torch.tensor(0.02, dtype=torch.float64)
     variance = LinearGaussian(transition, state_noise, emission, emission_noise).autocovariance(1)[0]
     return LinearGaussian(transition, state_noise, emission / variance.sqrt(), emission_noise / variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearGaussianOptions(TrainingOptions):
+    """Become the Kalman filter of a small system, at every noise level: the test that the method learns the truth."""
+
+    steps: int = 14000
+    learning_rate: float = 5e-3
+    warmup: int = 200
+    weight_decay: float = 0.0
+    average: float = 0.998
+    checkpoint_every: int = 500
+    batch: int = 256
+    """Sequences in a batch; every batch is drawn anew."""
+    length: int = 32
+    """Tokens in a sequence."""
+    width: int = 48
+    """Width of the recurrent network."""
+
+
+def experiment(options: LinearGaussianOptions) -> Experiment:
+    """A recurrent network on the example system, asked at all patterns of levels."""
+    process = example()
+
+    def batches(step: int, generator: Generator) -> Batch:
+        return Batch(process.draw(options.batch, options.length, generator).float())
+
+    return Experiment(
+        denoiser=Denoiser(RecurrentNetwork(1, options.width), LogSNR()),
+        objective=DiffusionForcing(every_pattern()),
+        batches=batches,
+        # No validation: a batch is never seen twice, so the averaged weights at the end are the ones to keep.
+        picture=lambda denoiser, path: draw_autocovariance(denoiser, path, process.autocovariance(16), options),
+    )
+
+
+def every_pattern() -> DrawLevels:
+    """Levels for a network that will be asked anything: independent ones, the baselines' patterns, exact ends."""
+    samplers = (independent, shared, non_decreasing, scattered_ends, halfway)
+    return WithExactEnds(Mixture(samplers, (0.3, 0.15, 0.15, 0.1, 0.3)), clean_history=0.25, pure_noise_future=0.15)
+
+
+def scattered_ends(sequences: int, length: int, generator: Generator) -> Tensor:
+    """Independent levels of which some, anywhere, are exactly 0 or exactly 1: seen and missing values."""
+    levels = independent(sequences, length, generator)
+    exact = independent(sequences, length, generator) < independent(sequences, 1, generator)
+    return torch.where(exact, independent(sequences, length, generator).round(), levels)
+
+
+def halfway(sequences: int, length: int, generator: Generator) -> Tensor:
+    """Levels around 1/2, where signal and noise are alike and there is most to be learned (log-SNR about +-3.4)."""
+    around = torch.randn(sequences, length, generator=generator, device=generator.device)
+    return (0.5 + 0.12 * around).clamp(0, 1)
+
+
+def draw_autocovariance(denoiser: Denoiser, path: Path, truth: Tensor, options: TrainingOptions) -> None:
+    """A picture of how sampled sequences remember themselves, beside the truth."""
+    from matplotlib.figure import Figure
+
+    sequences, length, lags = 200, 64, len(truth)
+    generator = generator_for(options.seed, "picture")
+    noise = torch.randn(length, sequences, 1, 1, generator=generator)
+    tokens = torch.cat(list(rollout(denoiser, noise, autoregressive(1, 40))), dim=1)[..., 0]
+    sampled = torch.stack([(tokens[:, : length - k] * tokens[:, k:]).mean() for k in range(lags)])
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(truth, color="black", label="the system")
+    axis.plot(sampled, "o", color="tab:blue", label=f"{sequences} roll-outs of {length} tokens")
+    axis.set(xlabel="lag", ylabel="autocovariance")
+    axis.legend()
+    figure.savefig(path, dpi=100, format="png")
