@@ -234,7 +234,7 @@ class Training:
                 generator = generator_for(seed, "noise", step, self.device)
                 loss = self._loss(self.experiment.objective, batch, generator, part)
                 # The losses of the parts add up; ranks average their gradients, so each counts for all.
-                (loss * self.ranks.count).backward()  # type: ignore[no-untyped-call]
+                (loss * self.ranks.count).backward()
                 total += loss.detach()
         return float(self.ranks.sum(total))
 
@@ -270,7 +270,7 @@ class Training:
             generator_for(self.options.seed, "noise", 0, self.device),
             self.ranks.parts(len(self._batch(0)), self.options.accumulate)[0],
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         unused = any(p.grad is None for p in self.denoiser.parameters() if p.requires_grad)
         self._undo(buffers)
         return unused
