@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -25,7 +26,8 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         _flush_folder(path.parent)
     except BaseException as error:
         # Also on Ctrl-C: nothing half-written stays.
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         if isinstance(error, OSError):
             raise OSError(_sentence(path, error)) from error
         raise

@@ -58,10 +58,10 @@ class TrainingOptions:
             raise ValueError(f"average is {self.average}, expected a decay in [0, 1): 0 averages nothing")
 
 
-MAY_CHANGE = frozenset({"steps", "validate_every", "patience", "checkpoint_every"})
-"""What a resumed run may set anew: how long and how closely it is watched, not what is learned.
+MAY_CHANGE = frozenset({"steps", "validate_every", "patience", "checkpoint_every", "device", "shard"})
+"""What a resumed run may set anew: how long it lasts, how closely it is watched and where it runs, not what is learned.
 
-With other `steps` the learning rate follows the new cosine from the step of the resumption on.
+With other `steps` the learning rate follows the new cosine from the resumption on; another device rounds otherwise.
 """
 
 

@@ -82,9 +82,11 @@ def spread_over_ranks(
         return module
     if not shard:
         return DistributedDataParallel(module, find_unused_parameters=unused)
+    # Also the outermost gives its weights back after a forward pass: in validation no backward pass follows, and
+    # whoever touches the weights next must find each rank's own part.
     for block in blocks:
-        fully_shard(block)
-    fully_shard(module)
+        fully_shard(block, reshard_after_forward=True)
+    fully_shard(module, reshard_after_forward=True)
     return module
 
 

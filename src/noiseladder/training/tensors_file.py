@@ -1,6 +1,6 @@
 """One file holds named tensors and a JSON note (safetensors): nothing in it can run, and damage is noticed.
 
-The note travels in the header, so a file is complete in itself; a digest in it covers every byte of the tensors.
+The note travels in the header, so a file is complete in itself; a digest in it covers the tensors and the note.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from torch import Tensor
 
 from .durable import replace_file
 
-NOTE, DIGEST = "noiseladder", "blake2b"
+NOTE = "noiseladder"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
     """Write tensors and a note (JSON values), atomically. Raises OSError for a full disk; the old file stays."""
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     flat = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    metadata = {NOTE: json.dumps(note), DIGEST: _digest(flat)}
+    # One entry: safetensors writes several in random order, and equal weights should be equal files.
+    metadata = {NOTE: json.dumps({"digest": _digest(flat, note), "note": dict(note)})}
 
     def write(partial: Path) -> None:
         try:
@@ -64,12 +65,16 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, 
         ) from error
     if NOTE not in metadata:
         raise ValueError(f"{path} is a safetensors file, but not one of ours: it holds no noiseladder note")
-    if with_tensors and _digest(tensors) != metadata.get(DIGEST):
+    try:
+        header = json.loads(metadata[NOTE])
+        digest, note = header["digest"], dict(header["note"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its note cannot be read; use another checkpoint") from error
+    if with_tensors and _digest(tensors, note) != digest:
         raise ValueError(
-            f"{path} is damaged: its tensors are not those that were written (the checksum differs); use another"
+            f"{path} is damaged: it does not hold what was written (the checksum differs); use another"
             " checkpoint, or train again"
         )
-    note = json.loads(metadata[NOTE])
     return tensors, note
 
 
@@ -87,8 +92,8 @@ def _refuse_pickle(path: Path) -> None:
         )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(json.dumps(note, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
