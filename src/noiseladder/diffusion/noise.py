@@ -34,8 +34,8 @@ class NoiseSchedule(ABC):
     def _exact(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.curve(levels)
         clean, pure_noise = levels <= 0, levels >= 1
-        alpha = alpha.masked_fill(clean, 1.0).masked_fill(pure_noise, 0.0)
-        return alpha, sigma.masked_fill(clean, 0.0).masked_fill(pure_noise, 1.0)
+        alpha = alpha.masked_fill(clean, 1.0).masked_fill_(pure_noise, 0.0)
+        return alpha, sigma.masked_fill(clean, 0.0).masked_fill_(pure_noise, 1.0)
 
     def shares(self, levels: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma in the dtype of `like` (B, T, ...), shaped to broadcast over it."""
@@ -153,7 +153,7 @@ def spread(levels: Tensor, like: Tensor) -> Tensor:
 
 def check_levels(levels: Tensor) -> None:
     """Raise ValueError unless every level is a number in [0, 1]."""
-    inside = (levels >= 0) & (levels <= 1)
-    if not bool(inside.all()):
-        worst = levels[~inside].flatten()[0].item()
+    lowest, highest = torch.aminmax(levels)  # NaN if any is
+    if not (float(lowest) >= 0 and float(highest) <= 1):
+        worst = levels[~((levels >= 0) & (levels <= 1))].flatten()[0].item()
         raise ValueError(f"a noise level is {worst:g}, but levels lie in [0, 1]: 0 is a clean token, 1 is pure noise")

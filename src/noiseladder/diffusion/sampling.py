@@ -194,7 +194,7 @@ def walk(
         state = prepare(state)
     first = 0  # tokens before this one are in the state
     previous = Previous(torch.zeros_like(tokens), torch.full_like(matrix[:1], torch.nan))
-    rows = matrix.tolist()
+    rows, matrix = matrix.tolist(), matrix.to(tokens.dtype)
     yield tokens
     for number, (row, next_row) in enumerate(pairwise(rows)):
         moving = [t for t, (now, then) in enumerate(zip(row, next_row, strict=True)) if now != then]
@@ -211,19 +211,21 @@ def walk(
                     first = finished
             window = slice(first, moving[-1] + 1) if causal else slice(0, len(row))
             here = tokens[:, window]
-            levels = matrix[number, window].to(here).expand(len(here), -1)
-            next_levels = matrix[number + 1, window].to(here).expand(len(here), -1)
+            levels, next_levels = matrix[number : number + 2, window].unsqueeze(1).expand(-1, len(here), -1).unbind()
             denoised = denoiser(here, levels, _cut(condition, window), state)
             fresh = None
             if step.eta > 0:
                 fresh = torch.zeros_like(here)
                 places = [t - window.start for t in moving]
                 fresh[:, places] = step.draw(here[:, places])
-            before = Previous(previous.clean[:, window], previous.levels[:, window])
-            moved = step(denoiser.schedule, here, denoised, levels, next_levels, fresh, before)
-            tokens = torch.cat([tokens[:, : window.start], moved, tokens[:, window.stop :]], dim=1)
+            before = None
             if step.second_order:
+                before = Previous(previous.clean[:, window], previous.levels[:, window])
                 previous = remember(previous, denoised, levels, next_levels, window)
+            moved = step(denoiser.schedule, here, denoised, levels, next_levels, fresh, before)
+            if moved.shape[1] < len(row):
+                moved = torch.cat([tokens[:, : window.start], moved, tokens[:, window.stop :]], dim=1)
+            tokens = moved
             tokens = redraw(step, tokens, row, next_row)
         yield tokens
 
