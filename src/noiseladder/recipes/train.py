@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -47,6 +48,7 @@ def command_of(module: ModuleType, saved: dict[str, Any] | None = None) -> App:
         name=f"noiseladder train {name}",
         help=options_class.__doc__,
         version_flags=(),
+        suppress_keyboard_interrupt=False,  # it carries a sentence on how to go on
         config=Dict(defaults, source="recipe.json"),
         result_action="return_value",
     )
@@ -105,10 +107,11 @@ def find_recipe(name: str) -> ModuleType:
         path = Path(name)
         if not path.is_file():
             raise ValueError(f"there is no file {path}: expected a recipe of yours")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(f"recipe_file.{path.stem}", path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[module.__name__] = module  # where the docstrings of its options are looked up
         spec.loader.exec_module(module)
         return module
     module_name = name.replace("-", "_")

@@ -12,8 +12,10 @@ from .loop import Report
 from .validation import LEVELS
 
 AT_LEVEL = {level: f"validation_at_{level:g}" for level in LEVELS}
-COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second", "validation_loss")
-COLUMNS += tuple(AT_LEVEL.values())
+COLUMNS = (
+    *("step", "loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second", "validation_loss"),
+    *AT_LEVEL.values(),
+)
 FLUSH_SECONDS = 2.0
 
 

@@ -25,6 +25,9 @@ from .ranks import Ranks, joined_ranks, own, whole
 from .report import write_report
 from .weights import load_weights, save_tensors
 
+INTERRUPTED = 130
+"""What a shell calls the exit status of a program stopped by Ctrl-C."""
+
 
 def run(
     make: Callable[[], Experiment],
@@ -73,9 +76,10 @@ def run(
                 save(folder, training, recipe, sinks)
                 saved = training.steps_done
             if stopping and not training.done:
-                if ranks.first:
-                    progress.close()
-                    write_report(folder, recipe, training.threads)
+                if not ranks.first:
+                    raise SystemExit(INTERRUPTED)  # the first rank speaks for all
+                progress.close()
+                write_report(folder, recipe, training.threads)
                 raise KeyboardInterrupt(
                     f"stopped at step {training.steps_done} of {options.steps}, all of it saved in {folder}; to go"
                     " on, repeat the command with --resume"
@@ -196,7 +200,7 @@ def find_device(name: str) -> torch.device:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Inside the block Ctrl-C and SIGTERM only ask; the second one stops at once, as ever."""
     asked = threading.Event()
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: object) -> None:
         if asked.is_set():
