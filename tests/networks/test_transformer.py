@@ -41,7 +41,7 @@ def slowly(network: Any, tokens: Tensor, levels: Tensor, condition: Tensor) -> T
             weights = torch.stack(scores).softmax(0)
             mixed[:, t] = sum(w[..., None] * value[:, s] for w, s in zip(weights, seen, strict=True))
         features = features + layer.mix(mixed.flatten(2))
-        features = features + layer.narrow(F.gelu(layer.widen(layer.mlp_norm(features))))
+        features = features + layer.narrow(F.silu(layer.widen(layer.mlp_norm(features))))
     return network.write(network.norm(features)) + skip * tokens
 
 

@@ -12,7 +12,7 @@ CLOSEST_TO_AN_END = 1e-4
 
 
 class LevelEmbedding(nn.Module):
-    """Noise levels as vectors: sines of the level and of its log-odds, marks for exactly 0 and 1, then an MLP.
+    """Noise levels as vectors: sines of the level and of its log-odds, marks for exactly 0 and 1, then one layer.
 
     The log-odds follow the log-SNR of every usual schedule, so that levels near 0 and near 1 are told apart. The
     marks start with no weight: a network that never saw an exact 0 or 1 in training treats them as its neighbours.
@@ -43,7 +43,6 @@ class LevelEmbedding(nn.Module):
         self.register_buffer("ends", torch.tensor([0.0, 1.0]), persistent=False)
         features = 4 * frequencies + 2
         self.read = nn.Linear(features * max(1, len(parts)), width)
-        self.write = nn.Linear(width, width)
         with torch.no_grad():
             self.read.weight.view(width, -1, features)[:, :, -2:] = 0.0
 
@@ -59,8 +58,7 @@ class LevelEmbedding(nn.Module):
         log_odds = log_odds / -math.log(CLOSEST_TO_AN_END)
         angles = torch.addcmul(torch.addcmul(self.phase, level, self.slow), log_odds, self.steep)
         features = torch.cat([angles.sin(), (level == self.ends).to(angles.dtype)], dim=-1)
-        embedded: Tensor = self.write(nn.functional.silu(self.read(features.flatten(2))))
-        return embedded
+        return nn.functional.silu(self.read(features.flatten(2)))
 
     def _by_part(self, levels: Tensor) -> Tensor:
         """(B, T) or (B, T, D) -> (B, T), or (B, T, P) with parts."""

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from noiseladder.diffusion.state import State
 
@@ -31,6 +32,7 @@ class GRULayer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.from_features = nn.Linear(width, 3 * width)  # reset, update, candidate
         self.from_hidden = nn.Linear(width, 3 * width)
 
@@ -45,14 +47,19 @@ class GRULayer(nn.Module):
         hidden = hidden.unsqueeze(0).contiguous()
         return torch.gru(features, hidden, weights, True, 1, 0.0, self.training, False, True)[0]
 
-    def step(self, features: Tensor, hidden: Tensor, from_hidden: Tensor) -> Tensor:
-        """features (B, width) of one token, hidden (B, width), its part of the gates (B, 3 width) -> hidden."""
+    def known(self, hidden: Tensor) -> Tensor:
+        """hidden (B, width) -> what the state and the biases bring to the gates, (B, 3 width)."""
+        bias = self.from_hidden.bias + F.pad(self.from_features.bias[: 2 * self.width], (0, self.width))
+        return F.linear(hidden, self.from_hidden.weight, bias)
+
+    def step(self, features: Tensor, hidden: Tensor, known: Tensor) -> Tensor:
+        """features (B, width) of one token, hidden (B, width) and what is `known` from it -> new hidden."""
+        weight, gates = self.from_features.weight, 2 * self.width
+        reset, update = torch.addmm(known[:, :gates], features, weight[:gates].T).sigmoid().chunk(2, dim=-1)
+        candidate = F.linear(features, weight[gates:], self.from_features.bias[gates:])
         # Under autocast the products are rounded, the state is not.
-        given, known = self.from_features(features).to(hidden.dtype), from_hidden.to(hidden.dtype)
-        gates, split = slice(2 * hidden.shape[-1]), slice(2 * hidden.shape[-1], None)
-        reset, update = torch.sigmoid(given[:, gates] + known[:, gates]).chunk(2, dim=-1)
-        candidate = torch.addcmul(given[:, split], reset, known[:, split]).tanh()
-        return torch.lerp(candidate, hidden, update)
+        candidate = torch.addcmul(candidate.to(hidden), reset.to(hidden), known[:, gates:].to(hidden)).tanh()
+        return torch.lerp(candidate, hidden, update.to(hidden))
 
 
 class RecurrentNetwork(nn.Module):
@@ -95,7 +102,7 @@ class RecurrentNetwork(nn.Module):
         if state.prepared is not None:
             return state
         hidden = state.hidden.unbind(1)
-        prepared = torch.stack([layer.from_hidden(h) for layer, h in zip(self.layers, hidden)], dim=1)
+        prepared = torch.stack([layer.known(h) for layer, h in zip(self.layers, hidden)], dim=1)
         return RecurrentState(state.hidden, prepared)
 
     def forward(

@@ -41,7 +41,7 @@ class Reader(nn.Module):
         skip broadcasts over tokens.
         """
         self.check(tokens, levels, condition)
-        told = self.told(nn.functional.silu(self.embed(levels)))
+        told = self.told(self.embed(levels))
         scale, shift, skip = told.split((self.width, self.width, self.token_size), dim=-1)
         read = self.read(tokens if condition is None else torch.cat([tokens, condition], dim=-1))
         return torch.addcmul(shift, read, scale), skip
@@ -104,11 +104,11 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
+        self.narrow = nn.Linear(expansion * width, width, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        wide = nn.functional.silu(self.widen(self.norm(features)))
+        wide = nn.functional.silu(self.widen(self.norm(features)), inplace=True)
         mixed: Tensor = self.narrow(wide)
         return features + mixed
 
