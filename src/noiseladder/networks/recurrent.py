@@ -166,4 +166,4 @@ class RecurrentNetwork(nn.Module):
         for layer, hidden, gates in zip(self.layers, state.hidden.unbind(1), prepared.unbind(1)):
             features = layer.step(features, hidden, gates)
             updated.append(features)
-        return torch.stack(updated, dim=1)
+        return features.unsqueeze(1) if len(updated) == 1 else torch.stack(updated, dim=1)
