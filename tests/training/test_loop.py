@@ -262,20 +262,19 @@ def test_the_faster_number_of_threads_is_chosen_and_remembered(monkeypatch: pyte
     def step() -> None:
         now["clock"] += times[now["threads"]]
 
-    assert choose_threads(step, {"recipe": "a"}) == 2
+    assert choose_threads(step, {"width": 1}) == 2
     times[2] = 0.019  # hardly faster than one: not worth a core
-    assert choose_threads(step, {"recipe": "b"}) == 1
-    assert choose_threads(step, {"recipe": "a"}) == 2  # as remembered, so that bits stay the same
-    assert choose_threads(step, None) == 1
+    assert choose_threads(step, {"width": 2}) == 1
+    assert choose_threads(step, {"width": 1}) == 2  # as remembered, so that bits stay the same
     for file in (tmp_path / "noiseladder").iterdir():
         file.write_text("damaged")
-    assert choose_threads(step, {"recipe": "a"}) == 1
+    assert choose_threads(step, {"width": 1}) == 1
 
 
 def test_threads_set_by_the_user_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert choose_threads(lambda: pytest.fail("timed a step"), None) == 2
+    assert choose_threads(lambda: pytest.fail("timed a step"), {}) == 2
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ def test_a_run_may_be_made_longer(uninterrupted: Path, tmp_path: Path) -> None:
 def test_resuming_what_is_done_trains_no_more(uninterrupted: Path) -> None:
     before = (uninterrupted / "weights.safetensors").read_bytes()
     rows = rows_of(uninterrupted)
+    (uninterrupted / "weights.safetensors").unlink()  # as if killed just before it was written
     start(uninterrupted, resume=True)
     assert (uninterrupted / "weights.safetensors").read_bytes() == before
     assert rows_of(uninterrupted) == rows

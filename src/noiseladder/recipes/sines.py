@@ -22,7 +22,7 @@ class Sines(TrainingOptions):
     """Learn to continue sine waves of unknown period, phase and height."""
 
     steps: int = 1000
-    batch: int = 64
+    batch: int = 32
     """Sequences in a batch."""
     length: int = 48
     """Tokens in a sequence."""

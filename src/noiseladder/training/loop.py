@@ -61,7 +61,7 @@ def train(experiment: Experiment, options: TrainingOptions, ranks: Ranks | None 
 class Training:
     """A training run in memory: iterate over it for its reports; between two of them it is whole and can be saved.
 
-    threads: what an earlier part of this run used. remember_as: the recipe the choice of threads is remembered for.
+    threads: what an earlier part of this run used; otherwise the options say, or it is timed (training/threads.py).
     """
 
     def __init__(
@@ -70,7 +70,6 @@ class Training:
         options: TrainingOptions,
         ranks: Ranks,
         threads: int | None = None,
-        remember_as: Mapping[str, Any] | None = None,
     ) -> None:
         self.experiment, self.options, self.ranks = experiment, options, ranks
         self.device = torch.device(options.device)
@@ -78,7 +77,7 @@ class Training:
         self.validation_batch = None if experiment.validation is None else experiment.validation.to(self.device)
         loss = LossOf(self.denoiser)
         self.module: nn.Module = loss
-        self.threads = threads or options.threads or self._choose_threads(remember_as)
+        self.threads = threads or options.threads or self._choose_threads()
         torch.set_num_threads(self.threads)
         if ranks.count > 1:
             unused = self._leaves_weights_unused()
@@ -251,13 +250,21 @@ class Training:
         names = {name for name, _ in self.denoiser.named_parameters()}
         return {name: value for name, value in self.denoiser.state_dict().items() if name not in names}
 
-    def _choose_threads(self, remember_as: Mapping[str, Any] | None) -> int:
+    def _choose_threads(self) -> int:
         if self.device.type != "cpu" or self.ranks.count > 1:
             return torch.get_num_threads()
         buffers = {name: value.clone() for name, value in self._buffers().items()}
         batch = self._batch(0)
+        # What decides how long a step takes; not the seed, for one.
+        work = {
+            "network": type(self.denoiser.network).__name__,
+            "weights": [list(parameter.shape) for parameter in self.denoiser.parameters()],
+            "batch": list(batch.tokens.shape),
+            "accumulate": self.options.accumulate,
+            "bfloat16": self.options.bfloat16,
+        }
         try:
-            return choose_threads(lambda: self._backward(batch, 0), remember_as)
+            return choose_threads(lambda: self._backward(batch, 0), work)
         finally:
             self._undo(buffers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TextIO
 
@@ -50,8 +51,12 @@ class Progress:
         self.last_line = ""
 
     def _show(self) -> None:
-        # Carriage return and "erase line", so that a shorter line leaves nothing of a longer one.
-        self.out.write(f"\r\x1b[2K{self.last_line}" if self.live else f"{self.last_line}\n")
+        if self.live:
+            # Carriage return and "erase line" clear one line only, so the text may not wrap into a second.
+            width = shutil.get_terminal_size().columns - 1
+            self.out.write(f"\r\x1b[2K{self.last_line[:width]}")
+        else:
+            self.out.write(f"{self.last_line}\n")
         self.out.flush()
 
 

@@ -65,7 +65,6 @@ def run(
             progress = Progress(sys.stderr, options.steps, training.steps_done)
             closing.callback(progress.close)
             print(greeting(training, folder, ranks), file=sys.stderr)
-        saved = training.steps_done if checkpoints(folder / "checkpoints") else -1
         for report in training:
             for sink in sinks:
                 sink.add(report)
@@ -74,7 +73,6 @@ def run(
             stopping = ranks.any(stop_asked(), device)
             if stopping or training.done or training.steps_done % options.checkpoint_every == 0:
                 save(folder, training, recipe, sinks)
-                saved = training.steps_done
             if stopping and not training.done:
                 if not ranks.first:
                     raise SystemExit(INTERRUPTED)  # the first rank speaks for all
@@ -84,8 +82,8 @@ def run(
                     f"stopped at step {training.steps_done} of {options.steps}, all of it saved in {folder}; to go"
                     " on, repeat the command with --resume"
                 )
-        if saved != training.steps_done:
-            save(folder, training, recipe, sinks)
+        # Also when there was nothing left to do: the run may have been killed just before its weights were written.
+        save_kept(folder, training, recipe)
         if ranks.first:
             progress.close()
         show(folder, training, experiment, make, recipe)
@@ -102,7 +100,7 @@ def start_or_restore(
     """A new run, or the one whose checkpoints are in the folder."""
     experiment = make_seeded(make, options)
     if not checkpoints(folder / "checkpoints"):
-        return Training(experiment, options, ranks, remember_as=recipe), experiment
+        return Training(experiment, options, ranks), experiment
     path = latest_checkpoint(folder / "checkpoints")
     tensors, note = read_checkpoint(path, recipe)
     training = Training(experiment, options, ranks, threads=note["threads"])
@@ -121,6 +119,11 @@ def save(folder: Path, training: Training, recipe: Mapping[str, Any], sinks: lis
     for sink in sinks:
         sink.flush()
     save_checkpoint(folder / "checkpoints", training, recipe)
+    save_kept(folder, training, recipe)
+
+
+def save_kept(folder: Path, training: Training, recipe: Mapping[str, Any]) -> None:
+    """The weights worth keeping; every rank must call."""
     like = dict(training.denoiser.named_parameters())
     kept = {name: whole(part, like[name]) for name, part in training.kept().items()}
     if training.ranks.first:

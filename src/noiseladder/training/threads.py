@@ -1,7 +1,7 @@
 """How many processor threads a step should use: one is often faster than two, so both are timed.
 
 Sums over two threads round otherwise than over one, so the choice is part of what makes a run repeatable: a
-checkpoint records it, and the first choice for a recipe on a machine is remembered for the next run.
+checkpoint records it, and the first choice for a piece of work on a machine is remembered for the next run.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ WORTH_IT = 1.15
 """Two threads must be this much faster than one: they take a core from whatever else is running."""
 
 
-def choose_threads(step: Callable[[], object], recipe: Mapping[str, Any] | None, rounds: int = 5) -> int:
+def choose_threads(step: Callable[[], object], work: Mapping[str, Any], rounds: int = 5) -> int:
     """One or two, whichever runs `step` faster; what OMP_NUM_THREADS says, if it is set.
 
-    recipe: what the choice is remembered under; None remembers nothing.
+    work: what `step` does, as JSON values; the choice is remembered for it.
     """
     allowed = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or allowed == 1:
         return allowed
-    memory = None if recipe is None else _memory(recipe)
-    if memory is not None and memory.exists():
+    memory = _memory(work)
+    if memory.exists():
         try:
             remembered = json.loads(memory.read_text())["threads"]
         except (ValueError, KeyError, TypeError, OSError):
@@ -43,9 +43,8 @@ def choose_threads(step: Callable[[], object], recipe: Mapping[str, Any] | None,
             return int(remembered)
     one, two = time_threads(step, (1, 2), rounds)
     chosen = 2 if one > WORTH_IT * two else 1
-    if memory is not None:
-        with suppress(OSError):  # a read-only home: the next run times again
-            replace_text(memory, json.dumps({"threads": chosen, "seconds": [one, two]}))
+    with suppress(OSError):  # a read-only home: the next run times again
+        replace_text(memory, json.dumps({"threads": chosen, "seconds": [one, two]}))
     return chosen
 
 
@@ -65,8 +64,8 @@ def time_threads(step: Callable[[], object], choices: tuple[int, ...], rounds: i
     return [median(times[1:]) for times in seconds.values()]  # the first round warms up
 
 
-def _memory(recipe: Mapping[str, Any]) -> Path:
+def _memory(work: Mapping[str, Any]) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     machine = (platform.machine(), platform.processor(), os.cpu_count(), torch.__version__)
-    name = hashlib.blake2b(json.dumps([machine, recipe], sort_keys=True).encode(), digest_size=8).hexdigest()
+    name = hashlib.blake2b(json.dumps([machine, work], sort_keys=True).encode(), digest_size=8).hexdigest()
     return cache / "noiseladder" / f"threads-{name}.json"
