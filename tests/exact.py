@@ -29,8 +29,9 @@ class ExactDenoiser:
 
     def __init__(self, schedule: NoiseSchedule | None = None):
         self.schedule = LogSNR() if schedule is None else schedule
-        self.calls = 0  # how often the sampler asked, and for how many tokens
+        self.calls = 0  # how often it was asked for guesses, and for how many tokens
         self.tokens = 0
+        self.readings = 0  # how often it was given tokens to read
 
     def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
@@ -54,7 +55,8 @@ class ExactDenoiser:
         level: float | Tensor = 0.0,
         noise: Tensor | None = None,
     ) -> State:
-        """The belief after tokens seen at `level`."""
+        """The belief after tokens seen at `level`; counted in `readings`."""
+        self.readings += 1
         levels = level if isinstance(level, Tensor) else torch.full(tokens.shape[:2], level).to(tokens)
         state = self.initial_state(len(tokens)) if state is None else state
         tokens = hide_pure_noise(tokens, levels)  # may be NaN where nothing is seen

@@ -88,6 +88,7 @@ def test_the_number_of_calls_is_known_before_sampling(name, length, steps):
     for denoiser in (KalmanDenoiser(example()), JointDenoiser(example())):
         final(sample(denoiser, noise, matrix))
         assert denoiser.calls == matrices.network_calls(matrix)
+        assert denoiser.calls + denoiser.readings == matrices.network_calls(matrix, causal=denoiser.causal)
 
 
 def test_a_row_in_which_nothing_moves_costs_no_call():
