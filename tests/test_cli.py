@@ -1,9 +1,9 @@
 """The command line: fast help, one clear line for every mistake, a doctor, and pictures that are really there."""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +46,20 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_help_answers_in_half_a_second() -> None:
-    """The best of several runs: what our code costs, not what else the machine is doing."""
+    """The best of several runs, in CPU seconds: what our code costs, not what else the machine is doing.
+
+    Help waits for nothing (no network, no other process), so on an idle machine these are the seconds on the clock.
+    """
     seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = run("--help")
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert result.returncode == 0
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if seconds[-1] < 0.5:
             break
-    assert min(seconds) < 0.5, seconds
+    assert 0.02 < min(seconds) < 0.5, seconds
     assert "doctor" in result.stdout
     assert "matrix" in result.stdout
 
