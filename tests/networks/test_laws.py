@@ -214,6 +214,20 @@ def test_levels_expanded_over_the_batch_are_embedded_once_and_mean_the_same(case
 
 
 @every
+def test_many_sequences_at_one_level_are_read_as_each_alone(case: Case) -> None:
+    """Where all sequences share a level the recurrent network multiplies its weights instead of its features."""
+    network = case.build()
+    tokens, levels, condition = draw(40, 3)
+    start = network(tokens[:, :2], levels[:, :2], condition[:, :2], network.initial_state(40))[1]
+    one, given = levels[:1, 2:].expand(40, -1), (tokens[:, 2:], condition[:, 2:])
+    together = network(given[0], one, given[1], start)
+    apart = network(given[0], one.clone(), given[1], start)
+    same(together[0], apart[0])
+    for fast, slow in zip(tensors(together[1]), tensors(apart[1]), strict=True):
+        same(fast, slow)
+
+
+@every
 def test_building_twice_gives_the_same_weights_and_the_same_loss(case: Case) -> None:
     options = {"token_size": TOKEN, "condition_size": CONDITION, **case.options}
     kept = dict(options)

@@ -16,7 +16,7 @@ BIG = Case("transformer", TransformerNetwork, {"width": 16, "layers": 2, "heads"
 
 def slowly(network: Any, tokens: Tensor, levels: Tensor, condition: Tensor) -> Tensor:
     """The definition: for each token a loop over what it sees, with distances instead of positions."""
-    features, skip = network.reader(tokens, levels, condition)
+    features, skip = network.reader(tokens, levels, condition).pair
     batch, length, width = features.shape
     size = width // network.heads
     rates = 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)

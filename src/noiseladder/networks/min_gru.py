@@ -80,7 +80,7 @@ class MinGRUNetwork(nn.Module):
         self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
     ) -> tuple[Tensor, MinGRUState]:
         """tokens (B, T, D), levels (B, T) or (B, T, D), condition (B, T, C) -> output (B, T, D), state after T."""
-        features, skip = self.reader(tokens, levels, condition)
+        features, skip = self.reader(tokens, levels, condition).pair
         assert isinstance(state, MinGRUState)
         check_batch(len(state.hidden), tokens)
         after: list[Tensor] = []
@@ -104,8 +104,8 @@ class MinGRUNetwork(nn.Module):
 
         Shapes as in `forward`; returns the outputs of both streams, (B, T, D) each.
         """
-        features, skip = self.reader(tokens, levels, condition)
-        asked, asked_skip = self.reader(query_tokens, query_levels, condition)
+        features, skip = self.reader(tokens, levels, condition).pair
+        asked, asked_skip = self.reader(query_tokens, query_levels, condition).pair
         assert isinstance(state, MinGRUState)
         check_batch(len(state.hidden), tokens)
         for layer, hidden in zip(self.layers, state.hidden.unbind(1)):

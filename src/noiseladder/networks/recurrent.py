@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from noiseladder.diffusion.state import State
 
-from .vectors import Reader, Writer, check_batch
+from .vectors import Reader, Reading, Writer, check_batch
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,14 @@ class GRULayer(nn.Module):
         bias = self.from_hidden.bias + F.pad(self.from_features.bias[: 2 * self.width], (0, self.width))
         return F.linear(hidden, self.from_hidden.weight, bias)
 
-    def step(self, features: Tensor, hidden: Tensor, known: Tensor) -> Tensor:
-        """features (B, width) of one token, hidden (B, width) and what is `known` from it -> new hidden."""
-        weight, gates = self.from_features.weight, 2 * self.width
-        reset, update = torch.addmm(known[:, :gates], features, weight[:gates].T).sigmoid().chunk(2, dim=-1)
-        candidate = F.linear(features, weight[gates:], self.from_features.bias[gates:])
+    def step(self, rows: Tensor, weight: Tensor, hidden: Tensor, known: Tensor) -> Tensor:
+        """One token: hidden (B, width) and what is `known` from it -> new hidden (B, width).
+
+        rows (B, n), weight (3 width, n): their product is what the features bring, bias apart.
+        """
+        gates = 2 * self.width
+        reset, update = torch.addmm(known[:, :gates], rows, weight[:gates].T).sigmoid().chunk(2, dim=-1)
+        candidate = F.linear(rows, weight[gates:], self.from_features.bias[gates:])
         # Under autocast the products are rounded, the state is not.
         candidate = torch.addcmul(candidate.to(hidden), reset.to(hidden), known[:, gates:].to(hidden)).tanh()
         return torch.lerp(candidate, hidden, update.to(hidden))
@@ -109,11 +112,11 @@ class RecurrentNetwork(nn.Module):
         self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
     ) -> tuple[Tensor, RecurrentState]:
         """tokens (B, T, D), levels (B, T) or (B, T, D), condition (B, T, C) -> output (B, T, D), state after T."""
-        features, skip = self.reader(tokens, levels, condition)
+        reading = self.reader(tokens, levels, condition)
         assert isinstance(state, RecurrentState)
         check_batch(len(state.hidden), tokens)
-        output, _, state = self._read(features, state)
-        return torch.addcmul(self.writer(output + features), skip, tokens), state
+        layers, state = self._read(reading, state)
+        return torch.addcmul(self.writer(layers[-1] + reading.features), reading.skip, tokens), state
 
     def query(
         self,
@@ -128,42 +131,45 @@ class RecurrentNetwork(nn.Module):
 
         Shapes as in `forward`; returns the outputs of both streams, (B, T, D) each.
         """
-        features, skip = self.reader(tokens, levels, condition)
-        asked, asked_skip = self.reader(query_tokens, query_levels, condition)
+        reading = self.reader(tokens, levels, condition)
+        asked = self.reader(query_tokens, query_levels, condition)
         assert isinstance(state, RecurrentState)
         check_batch(len(state.hidden), tokens)
-        output, past, _ = self._read(features, state)
+        layers, _ = self._read(reading, state)
         # The state before token t is what the layers held after token t - 1: all queries are one step each.
-        before = RecurrentState(torch.cat([state.hidden.unsqueeze(1), past[:, :-1]], dim=1).flatten(0, 1))
-        answer = self._step(asked.flatten(0, 1), before)[:, -1].view_as(asked)
+        past = torch.stack(layers, dim=2)[:, :-1]
+        before = RecurrentState(torch.cat([state.hidden.unsqueeze(1), past], dim=1).flatten(0, 1))
+        rows = Reading(asked.features.reshape(-1, 1, self.reader.width), asked.skip)
+        answer = self._step(rows, before)[-1].view_as(asked.features)
         return (
-            torch.addcmul(self.writer(output + features), skip, tokens),
-            torch.addcmul(self.writer(answer + asked), asked_skip, query_tokens),
+            torch.addcmul(self.writer(layers[-1] + reading.features), reading.skip, tokens),
+            torch.addcmul(self.writer(answer + asked.features), asked.skip, query_tokens),
         )
 
-    def _read(self, features: Tensor, state: RecurrentState) -> tuple[Tensor, Tensor, RecurrentState]:
-        """features (B, T, width) -> top state (B, T, width), state of all layers (B, T, layers, width), state."""
+    def _read(self, reading: Reading, state: RecurrentState) -> tuple[list[Tensor], RecurrentState]:
+        """The hidden state of each layer after every token, each (B, T, width), and the state after the last."""
+        features = reading.features
         if features.shape[1] == 1:
-            hidden = self._step(features[:, 0], state)
-            return hidden[:, -1:], hidden.unsqueeze(1), RecurrentState(hidden)
+            hidden = self._step(reading, state)
+            after = hidden[0].unsqueeze(1) if len(hidden) == 1 else torch.stack(hidden, dim=1)
+            return [layer.unsqueeze(1) for layer in hidden], RecurrentState(after)
         if state.prepared is not None:
-            first, rest = features[:, :1], features[:, 1:]
-            output, past, state = self._read(first, state)
-            more, later, state = self._read(rest, state)
-            return torch.cat([output, more], dim=1), torch.cat([past, later], dim=1), state
+            first, state = self._read(Reading(features[:, :1], reading.skip), state)
+            rest, state = self._read(Reading(features[:, 1:], reading.skip), state)
+            return [torch.cat(pair, dim=1) for pair in zip(first, rest)], state
         layers: list[Tensor] = []
-        for layer, hidden in zip(self.layers, state.hidden.unbind(1)):
-            features = layer(features, hidden)
+        for layer, start in zip(self.layers, state.hidden.unbind(1)):
+            features = layer(features, start)
             layers.append(features)
-        after = torch.stack([hidden[:, -1] for hidden in layers], dim=1)
-        return features, torch.stack(layers, dim=2), RecurrentState(after)
+        return layers, RecurrentState(torch.stack([hidden[:, -1] for hidden in layers], dim=1))
 
-    def _step(self, features: Tensor, state: RecurrentState) -> Tensor:
-        """features (B, width) of one token -> new hidden (B, layers, width)."""
+    def _step(self, reading: Reading, state: RecurrentState) -> list[Tensor]:
+        """Read one token: the new hidden state of each layer, (B, width) each."""
         prepared = self.prepare(state).prepared
         assert prepared is not None
         updated: list[Tensor] = []
-        for layer, hidden, gates in zip(self.layers, state.hidden.unbind(1), prepared.unbind(1)):
-            features = layer.step(features, hidden, gates)
-            updated.append(features)
-        return features.unsqueeze(1) if len(updated) == 1 else torch.stack(updated, dim=1)
+        for layer, hidden, known in zip(self.layers, state.hidden.unbind(1), prepared.unbind(1)):
+            weight = layer.from_features.weight
+            rows, weight = (updated[-1], weight) if updated else reading.first(weight)
+            updated.append(layer.step(rows, weight, hidden, known))
+        return updated

@@ -107,7 +107,7 @@ class TransformerNetwork(nn.Module):
             return self._read_whole(tokens, levels, condition, state)
         assert isinstance(state, CacheState)
         check_batch(len(state.keys[0]), tokens)
-        features, skip = self.reader(tokens, levels, condition)
+        features, skip = self.reader(tokens, levels, condition).pair
         pieces: list[Tensor] = []
         # A piece as long as the cache sees no more than one cache of past: cost grows with T, not with its square.
         for piece in features.split(self.cache, dim=1):
@@ -132,8 +132,8 @@ class TransformerNetwork(nn.Module):
         if not self.causal:
             raise ValueError("a bidirectional network has no state before a token: two streams need causal=True")
         assert isinstance(state, CacheState)
-        features, skip = self.reader(tokens, levels, condition)
-        asked, asked_skip = self.reader(query_tokens, query_levels, condition)
+        features, skip = self.reader(tokens, levels, condition).pair
+        asked, asked_skip = self.reader(query_tokens, query_levels, condition).pair
         check_batch(len(state.keys[0]), tokens)
         pieces: list[Tensor] = []
         answers: list[Tensor] = []
@@ -200,7 +200,7 @@ class TransformerNetwork(nn.Module):
             tokens = torch.cat([state.tokens, tokens], dim=1)
             levels = torch.cat([state.levels.to(levels), levels], dim=1)
             condition = None if condition is None else torch.cat([_given(state.condition), condition], dim=1)
-        features, skip = self.reader(tokens, levels, condition)
+        features, skip = self.reader(tokens, levels, condition).pair
         turns = self._turns(0, tokens.shape[1])
         for layer in self.layers:
             query, key, value = layer.project(features)
