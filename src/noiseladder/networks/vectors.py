@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from .levels import LevelEmbedding
 
+# A level is one number: more features of it than this only cost time, at batch 1 a good part of a call.
+WIDTH_PER_LEVEL = 64
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -58,9 +61,10 @@ class Reader(nn.Module):
             if size < least:
                 raise ValueError(f"{name} is {size}, expected at least {least}")
         self.token_size, self.width, self.condition_size = token_size, width, condition_size
-        self.embed = LevelEmbedding(token_size, width, parts)
+        told = min(width, WIDTH_PER_LEVEL * max(1, len(parts)))
+        self.embed = LevelEmbedding(token_size, told, parts)
         self.read = nn.Linear(token_size + condition_size, width)
-        self.told = nn.Linear(width, 2 * width + token_size)
+        self.told = nn.Linear(told, 2 * width + token_size)
         with torch.no_grad():
             self.told.weight[width * 2 :] = 0.0
             self.told.bias[:width] += 1.0  # the scale starts near 1
