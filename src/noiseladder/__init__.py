@@ -31,6 +31,7 @@ _HOMES = {
         "ContextAndFuture Mixture WithExactEnds independent non_decreasing rolling shared teacher_forced"
     ),
     "networks": "MinGRUNetwork RecurrentNetwork TransformerNetwork",
+    "training": "Experiment TrainingOptions load_weights train",
 }
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ if TYPE_CHECKING:
         MinGRUNetwork as MinGRUNetwork,
         RecurrentNetwork as RecurrentNetwork,
         TransformerNetwork as TransformerNetwork,
+    )
+    from .training import (
+        Experiment as Experiment,
+        TrainingOptions as TrainingOptions,
+        load_weights as load_weights,
+        train as train,
     )
 
 __all__ = ["__version__", *(name for names in _HOMES.values() for name in names.split())]
