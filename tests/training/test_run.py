@@ -83,11 +83,13 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import noiseladder.training.durable as durable
 import noiseladder.training.loop as loop
+import noiseladder.training.metrics as metrics
 from training.test_run import OPTIONS, start
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
+metrics.FLUSH_SECONDS = -1  # rows of steps after the checkpoint are on disk: the resumed run does them again
 where = sys.argv[3]
 if where == "between checkpoints":
     step = loop.Training.step
