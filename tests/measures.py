@@ -18,9 +18,10 @@ from statistics import NormalDist
 import torch
 from torch import Generator, Tensor
 
-from exact import KalmanDenoiser
+from exact import HiddenMarkovDenoiser, KalmanDenoiser
 from noiseladder.diffusion.denoiser import Denoised, Denoiser, Denoises
 from noiseladder.diffusion.likelihood import stratified
+from noiseladder.diffusion.noise import LogSNR
 from noiseladder.diffusion.sampling import Step, rollout
 from noiseladder.diffusion.scheduling_matrix import autoregressive
 from noiseladder.recipes import hidden_markov, linear_gaussian
@@ -215,17 +216,29 @@ def ladder_gaps(
 # Roll-outs.
 
 
+def telling_stairs(steps: int, low: float, high: float) -> Tensor:
+    """From 1 to 0 in `steps`, evenly in log-SNR between `low` and `high`, where a sample is decided: (steps + 1,)."""
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    between = LogSNR().level_of_log_snr(torch.linspace(low, high, steps - 1, dtype=torch.float64))
+    return torch.cat([ends[:1], between, ends[1:]])
+
+
 def roll_out(
-    denoiser: Denoises, sequences: int, length: int, steps: int, generator: Generator, step: Step | None = None
+    denoiser: Denoises,
+    sequences: int,
+    length: int,
+    stairs: Tensor,
+    generator: Generator,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Tokens one after the other for ever, (B, length), float64."""
+    """Tokens one after the other for ever, by second-order steps and remembered as they are: (B, length), float64."""
 
     def noise() -> Iterator[Tensor]:
         for _ in range(length):
-            yield torch.randn(sequences, 1, 1, generator=generator)
+            yield torch.randn(sequences, 1, 1, generator=generator, dtype=dtype)
 
-    step = Step(second_order=True) if step is None else step
-    chunks = rollout(denoiser, noise(), autoregressive(1, steps), step=step)
+    matrix = autoregressive(1, len(stairs) - 1, stairs)
+    chunks = rollout(denoiser, noise(), matrix, step=Step(second_order=True))
     return torch.cat([chunk[:, 0] for chunk in chunks], dim=1).double()
 
 
@@ -254,3 +267,64 @@ def trends(tokens: Tensor, exact: KalmanDenoiser, burn: int = 50) -> dict[str, T
         "covariance at lag 4": trend(tokens[:, burn:-4] * tokens[:, burn + 4 :]),
         "nats of the true process": trend(nats[:, burn:]),
     }
+
+
+@dataclass(frozen=True)
+class ChainFit:
+    """How a roll-out of a learned hidden chain differs from the chain, in standard errors over independent roll-outs.
+
+    mass: (K,), transition and posterior: (K, K). `mass` and `transition` are those of the modes that tokens are
+    nearest to; `posterior` asks whether the true filter, run over the learned tokens, foretells their next modes:
+    for each pair (j, z), whether mode j comes too often where the filter gives mode z its probability.
+    between: share of tokens farther than five spreads from every mode.
+    """
+
+    mass: Tensor
+    transition: Tensor
+    posterior: Tensor
+    found_mass: Tensor
+    found_transition: Tensor
+    between: float
+
+    @property
+    def worst(self) -> float:
+        """The largest of all in size."""
+        return max(float(part.abs().max()) for part in (self.mass, self.transition, self.posterior))
+
+    @property
+    def limit(self) -> float:
+        """What the largest exceeds once in a hundred roll-outs of the true chain, at most (Bonferroni)."""
+        count = sum(part.numel() for part in (self.mass, self.transition, self.posterior))
+        return NormalDist().inv_cdf(1 - 0.01 / (2 * count))
+
+
+def chain_fit(tokens: Tensor, exact: HiddenMarkovDenoiser) -> ChainFit:
+    """Compare roll-outs (B, T) with the chain that they should be."""
+    process, size = exact.process, len(exact.process.means)
+    distance = (tokens[..., None] - process.means).abs()
+    modes = torch.nn.functional.one_hot(distance.argmin(-1), size).double()  # (B, T, K)
+    # A token is sometimes nearest to another mode than its own: what is seen has a law of its own.
+    borders = (process.means[1:] + process.means[:-1]) / 2
+    reach = torch.special.ndtr((borders - process.means[:, None]) / process.spread)
+    seen_as = torch.diff(reach, dim=1, prepend=torch.zeros(size, 1).double(), append=torch.ones(size, 1).double())
+    share = process.stationary[:, None] * seen_as  # (mode, seen as)
+    mass = share.sum(0)
+    transition = (share.T / mass[:, None]) @ process.transition @ seen_as
+    hidden = torch.zeros(tokens.shape).double()
+    posterior = exact.mode_posterior(tokens[..., None], hidden)[:, :-1]
+    expected = posterior @ process.transition  # (B, T - 1, K)
+    before, after = modes[:, :-1], modes[:, 1:]
+
+    def errors(residual: Tensor) -> Tensor:
+        """Mean over time of (B, T, ...), then its standard errors over sequences."""
+        each = residual.mean(1)
+        return each.mean(0) / (each.std(0) / len(each) ** 0.5)
+
+    return ChainFit(
+        mass=errors(modes - mass),
+        transition=errors(before[..., :, None] * (after[..., None, :] - transition)),
+        posterior=errors(expected[..., None, :] * (after - expected @ seen_as)[..., :, None]),
+        found_mass=modes.mean((0, 1)),
+        found_transition=(before.mT @ after).sum(0) / before.sum((0, 1))[:, None],
+        between=float((distance.amin(-1) > 5 * process.spread).double().mean()),
+    )

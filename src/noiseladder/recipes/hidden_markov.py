@@ -13,8 +13,9 @@ from noiseladder.diffusion.noise import LogSNR
 from noiseladder.diffusion.objective import DiffusionForcing
 from noiseladder.diffusion.sampling import rollout
 from noiseladder.diffusion.scheduling_matrix import autoregressive
-from noiseladder.diffusion.training_levels import Mixture, WithExactEnds, independent, shared
+from noiseladder.diffusion.training_levels import Mixture, WithExactEnds, clean, independent, pure_noise
 from noiseladder.networks import RecurrentNetwork
+from noiseladder.recipes.linear_gaussian import halfway
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 
 
@@ -66,7 +67,7 @@ def example() -> HiddenMarkovChain:
 class HiddenMarkovOptions(TrainingOptions):
     """Learn a chain of three modes: samples must jump between them as the chain does, and never stay between."""
 
-    steps: int = 6000
+    steps: int = 5000
     learning_rate: float = 5e-3
     warmup: int = 200
     weight_decay: float = 0.0
@@ -74,7 +75,7 @@ class HiddenMarkovOptions(TrainingOptions):
     checkpoint_every: int = 500
     batch: int = 256
     """Sequences in a batch; every batch is drawn anew."""
-    length: int = 24
+    length: int = 12
     """Tokens in a sequence."""
     width: int = 48
     """Width of the recurrent network."""
@@ -87,10 +88,16 @@ def experiment(options: HiddenMarkovOptions) -> Experiment:
     def batches(step: int, generator: Generator) -> Batch:
         return Batch(process.draw(options.batch, options.length, generator).float())
 
-    levels = WithExactEnds(Mixture((independent, shared), (0.8, 0.2)), clean_history=0.5, pure_noise_future=0.1)
+    # Two streams: every token is asked for from the state before it, mostly after a clean history, because that is
+    # what a roll-out asks; one stream would practise it on one token of a sequence.
+    objective = DiffusionForcing(
+        draw_levels=Mixture((clean, WithExactEnds()), (0.6, 0.4)),
+        query_levels=Mixture((independent, halfway, pure_noise), (0.5, 0.4, 0.1)),
+        query_share=0.7,
+    )
     return Experiment(
         denoiser=Denoiser(RecurrentNetwork(1, options.width), LogSNR()),
-        objective=DiffusionForcing(levels),
+        objective=objective,
         batches=batches,
         # No validation: a batch is never seen twice, so the averaged weights at the end are the ones to keep.
         picture=lambda denoiser, path: draw_modes(denoiser, path, process, options),
