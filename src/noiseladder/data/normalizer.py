@@ -11,17 +11,23 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-WANDERING = 0.6
+WANDERING = 0.5
 SMALLEST_SCALE = 1e-8
+SMALLEST_EIGENVALUE = 1e-3
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """What the context says of a window: `last` known values, `center` and `scale` of tokens, each `(B, D)`."""
+    """What the context says of a window: `last` known values, `center` and `scale` of tokens, each `(B, D)`.
+
+    mixing, unmixing: `(B, D, D)`, roots of the correlation of increments and of its inverse.
+    """
 
     last: Tensor
     center: Tensor
     scale: Tensor
+    mixing: Tensor
+    unmixing: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,11 @@ class Normalizer:
 
     logarithmic: the series is read as its logarithm. wandering: its tokens are increments. relative: its context
     is divided by its mean (a level that never falls below zero), else by the usual spread. usual: usual volatility
-    (wandering), level (relative) or spread of a context. shift, spread: mean and deviation of what is left.
-    prior: how much of a context's volatility is the usual one. half_life: steps after which a context's increment
+    (wandering), level (relative) or spread of a context. middle: the usual level. shift, spread: mean and deviation of
+    what is left. correlation: `(D, D)`, of increments that wander together; the identity elsewhere and where values
+    are missing. Tokens are made uncorrelated by it, so that a random walk is white noise and only what differs from
+    one has to be learned.
+    prior, prior_correlation: how much of a context's variance and correlation is the usual one. half_life: steps after which a context's increment
     counts half for its volatility, 0 for never.
     """
 
@@ -42,12 +51,20 @@ class Normalizer:
     middle: Tensor
     shift: Tensor
     spread: Tensor
+    correlation: Tensor
     prior: float = 0.0
     half_life: float = 0.0
+    prior_correlation: float = 1.0
 
     @classmethod
     def fit(
-        cls, values: Tensor, context: int, horizon: int, prior: float = 0.05, half_life: float = 0.0
+        cls,
+        values: Tensor,
+        context: int,
+        horizon: int,
+        prior: float = 0.05,
+        half_life: float = 0.0,
+        prior_correlation: float = 1.0,
     ) -> Normalizer:
         """Read `(T, D)` of the training part. Raises ValueError for a series that never changes."""
         values = values.double()
@@ -56,8 +73,9 @@ class Normalizer:
         never_negative = torch.where(values.isnan(), 0.0, values).min(0).values >= 0
         logarithmic = wandering & positive
         nothing = torch.zeros(values.shape[1], dtype=torch.float64)
+        relative, alone = never_negative & ~wandering, torch.eye(values.shape[1], dtype=torch.float64)
         draft = cls(
-            logarithmic, wandering, never_negative & ~wandering, nothing + 1, nothing, nothing, nothing + 1, prior, half_life
+            logarithmic, wandering, relative, nothing + 1, nothing, nothing, nothing + 1, alone, prior, half_life, prior_correlation
         )
         steps = draft.steps(values[None])[0]
         usual = _deviation(steps, _mean(steps, 0), 0)
@@ -69,7 +87,12 @@ class Normalizer:
         windows = values[starts[:, None] + torch.arange(length + 1)]
         future = draft.tokens(windows, draft.anchor(windows[:, : context + 1]))[:, context:].flatten(0, 1)
         shift = torch.where(wandering, 0.0, _mean(future, 0))
-        return draft.replace(shift=shift, spread=_deviation(future, shift, 0).clamp(min=SMALLEST_SCALE))
+        spread = _deviation(future, shift, 0).clamp(min=SMALLEST_SCALE)
+        together = future / spread
+        if not bool(together.isnan().any()):
+            both = wandering[:, None] & wandering
+            alone = torch.where(both & ~alone.bool(), together.T @ together / len(together), alone)
+        return draft.replace(shift=shift, spread=spread, correlation=alone)
 
     def replace(self, **changes: Tensor) -> Normalizer:
         """The same normalizer with some fields changed."""
@@ -99,19 +122,44 @@ class Normalizer:
         center = torch.where(self.wandering, 0.0, mean)
         scale = torch.where(self.wandering, volatility, torch.where(self.relative, relative, self.usual))
         last = last_known(self.readable(context.double()))[:, -1]
-        return Anchor(last, center, scale.clamp(min=SMALLEST_SCALE))
+        scale = scale.clamp(min=SMALLEST_SCALE)
+        return Anchor(last, center, scale, *self._roots(steps / scale[:, None], weight))
 
     def tokens(self, values: Tensor, anchor: Anchor) -> Tensor:
         """`(B, L + 1, D)` -> `(B, L, D)` tokens; the first value is only what the first increment starts from."""
         scaled = (self.steps(values) - anchor.center[:, None]) / anchor.scale[:, None]
-        return (scaled - self.shift) / self.spread
+        return _mix((scaled - self.shift) / self.spread, anchor.unmixing)
 
-    def values(self, tokens: Tensor, anchor: Anchor) -> Tensor:
-        """Tokens `(B, S, H, D)` that follow the context -> values: the inverse of `tokens`."""
-        steps = (tokens.double() * self.spread + self.shift) * anchor.scale[:, None, None] + anchor.center[:, None, None]
-        read = torch.where(self.wandering, anchor.last[:, None, None] + steps.cumsum(2), steps)
-        values = torch.where(self.logarithmic, torch.where(self.logarithmic, read, 0.0).exp(), read)
+    def paths(self, tokens: Tensor, anchor: Anchor) -> Tensor:
+        """Tokens `(B, S, H, D)` that follow the context -> values as they are read (`readable`)."""
+        scaled = tokens.double() @ anchor.mixing[:, None] * self.spread + self.shift
+        steps = scaled * anchor.scale[:, None, None] + anchor.center[:, None, None]
+        return torch.where(self.wandering, anchor.last[:, None, None] + steps.cumsum(2), steps)
+
+    def values(self, paths: Tensor) -> Tensor:
+        """Values from values as they are read: the inverse of `readable`, never below zero for a relative series."""
+        values = torch.where(self.logarithmic, torch.where(self.logarithmic, paths, 0.0).exp(), paths)
         return torch.where(self.relative, values.clamp(min=0), values)
+
+    def _roots(self, scaled: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Roots of the correlation of a context's increments `(B, C, D)`, drawn towards the usual one.
+
+        They are symmetric, so a token stays near the series it stands for.
+        """
+        usual = self.correlation.expand(len(scaled), -1, -1)
+        mixed = ~torch.eye(usual.shape[-1], dtype=torch.bool) & (self.correlation != 0)
+        if self.prior_correlation < 1 and bool(mixed.any()):
+            known = scaled.nan_to_num(0.0)
+            context = torch.einsum("t,bti,btj->bij", weight, known, known)
+            diagonal = context.diagonal(dim1=1, dim2=2).clamp(min=SMALLEST_SCALE).rsqrt()
+            context = context * diagonal[:, :, None] * diagonal[:, None]
+            blend = self.prior_correlation * usual + (1 - self.prior_correlation) * context
+            usual = torch.where(mixed, blend, usual)
+        if not bool(mixed.any()):
+            return usual, usual  # the identity
+        values, vectors = torch.linalg.eigh(usual)
+        values = values.clamp(min=SMALLEST_EIGENVALUE)[:, None]
+        return (vectors * values**0.5) @ vectors.mT, (vectors * values**-0.5) @ vectors.mT
 
     def description(self, anchor: Anchor) -> Tensor:
         """How unusual a context is, `(B, D)`: what scaling has taken away, told to the model as a condition."""
@@ -128,7 +176,7 @@ def variance_ratio(values: Tensor, lag: int = 20) -> Tensor:
 
     It falls like 1 / lag for a series that returns to a level (Lo and MacKinlay, 1988).
     """
-    lag = max(2, min(lag, len(values) // 4))
+    lag = max(2, min(lag, len(values) // 12))  # long lags of short series say little
     one, many = values.diff(dim=0), values[lag:] - values[:-lag]
     below = lag * _deviation(one, _mean(one, 0), 0) ** 2
     return torch.where(below > 0, _deviation(many, _mean(many, 0), 0) ** 2 / below, 0.0)
@@ -146,6 +194,13 @@ def _mean(values: Tensor, dim: int, weight: Tensor | None = None) -> Tensor:
         return values.nanmean(dim)
     shares = torch.where(values.isnan(), 0.0, weight[:, None])
     return (values.nan_to_num(0.0) * shares).sum(dim) / shares.sum(dim)
+
+
+def _mix(values: Tensor, matrix: Tensor) -> Tensor:
+    """`values @ matrix`, missing only where a missing value counts: 0 times NaN is NaN for a matrix product."""
+    missing = values.isnan()
+    mixed = values.masked_fill(missing, 0.0) @ matrix
+    return mixed.masked_fill(missing.to(matrix) @ (matrix != 0).to(matrix) > 0, torch.nan)
 
 
 def _deviation(values: Tensor, mean: Tensor, dim: int) -> Tensor:

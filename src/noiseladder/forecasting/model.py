@@ -13,13 +13,15 @@ from noiseladder.data.windows import cut, draw_starts
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
-from noiseladder.diffusion.sampling import Step, rollout
+from noiseladder.diffusion.sampling import rollout
 from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.diffusion.training_levels import Mixture, clean, independent
 from noiseladder.networks.recurrent import RecurrentNetwork
 from noiseladder.training.experiment import Experiment
 
+from .angle_step import AngleStep
 from .calendar import Calendar
+from .calibration import widen
 from .objective import AfterContext
 from .options import ForecasterOptions
 from .panel import Panel
@@ -32,6 +34,16 @@ class Reading:
     normalizer: Normalizer
     calendar: Calendar
     options: ForecasterOptions
+
+    @classmethod
+    def fit(cls, panel: Panel, options: ForecasterOptions, calendar: Calendar | None = None) -> Reading:
+        """Statistics of the part that is trained on; a calendar that suits the frequency where none is given."""
+        training = panel.values[: len(panel) - options.held_out]
+        normalizer = Normalizer.fit(training, options.context, options.horizon, options.prior, options.half_life, options.prior_correlation)
+        calendar = Calendar.for_frequency(panel.frequency) if calendar is None else calendar
+        if bool(normalizer.wandering.all()):
+            calendar = Calendar(week=False, year=0)  # increments of what wanders keep no calendar
+        return cls(normalizer, calendar, options)
 
     @property
     def mirrored(self) -> bool:
@@ -100,8 +112,9 @@ def sample_futures(
     features: Tensor,
     samples: int,
     generator: Generator,
+    factor: float = 1.0,
 ) -> Tensor:
-    """Futures `(B, samples, H, D)` of contexts `(B, context + 1, D)`; features `(B, context + H, C)` of all steps."""
+    """Futures `(B, samples, H, D)`, their spread times `factor`, of contexts `(B, context + 1, D)`; features `(B, context + H, C)` of all steps."""
     options = reading.options
     anchor = reading.normalizer.anchor(contexts)
     tokens = reading.normalizer.tokens(contexts, anchor).float()
@@ -110,7 +123,8 @@ def sample_futures(
     drawn = [
         _paths(member, reading, tokens, condition, share, generator) for member, share in zip(members, shares) if share
     ]
-    return reading.normalizer.values(torch.cat(drawn, 1), anchor)
+    paths = reading.normalizer.paths(torch.cat(drawn, 1), anchor)
+    return reading.normalizer.values(widen(paths, factor))
 
 
 def _paths(
@@ -125,7 +139,11 @@ def _paths(
     if reading.mirrored:
         tokens = torch.cat([tokens, -tokens])
         levels, condition = levels.repeat(2, 1, *(1,) * (levels.ndim - 2)), condition.repeat(2, 1, 1)
-    state = denoiser.observe(tokens.masked_fill(levels.reshape(*levels.shape, *(1,) * (3 - levels.ndim)) > 0, 0.0), condition[:, :context], level=levels)
+    state = denoiser.observe(
+        tokens.masked_fill(levels.reshape(*levels.shape, *(1,) * (3 - levels.ndim)) > 0, 0.0),
+        condition[:, :context],
+        level=levels,
+    )
     copies = half if reading.mirrored else 2 * half
     each = torch.arange(len(tokens)).repeat_interleave(copies)
     state, ahead = state[each], condition[:, context:][each]
@@ -138,11 +156,8 @@ def _paths(
             else:
                 yield torch.cat([drawn, -drawn], 1).flatten(0, 1)[:, None]
 
-    step = Step(eta=options.eta, generators=generator) if options.eta else Step()
     matrix = full_sequence(1, options.sampling_steps)
-    chunks = rollout(
-        denoiser, noise(), matrix, iter(ahead.split(1, 1)), state, step, options.remembered_level
-    )
+    chunks = rollout(denoiser, noise(), matrix, iter(ahead.split(1, 1)), state, AngleStep(), options.remembered_level)
     paths = torch.cat(list(chunks), 1)
     if reading.mirrored:
         up, down = paths.unflatten(0, (2, windows, half))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import AnswersQueries, Denoiser, hide_pure_noise
 from noiseladder.diffusion.objective import DiffusionForcing, clean_tokens
-from noiseladder.diffusion.training_levels import clean as clean_levels
-from noiseladder.diffusion.training_levels import independent
+from noiseladder.diffusion.training_levels import clean as clean_levels, independent
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class ForecasterOptions(TrainingOptions):
     """Steps ahead that are practised; a forecast may be shorter or longer."""
     context: int = 56
     """Steps that are read before a forecast."""
-    width: int = 128
+    width: int = 64
     """Width of the recurrent network."""
     layers: int = 1
     """Recurrent layers."""
@@ -27,22 +27,22 @@ class ForecasterOptions(TrainingOptions):
     """Where every series wanders: rises and falls are equally likely, so windows are also seen upside down."""
     prior: float = 0.05
     """Share of the usual volatility in that of a context."""
+    prior_correlation: float = 1.0
+    """Share of the usual correlation of increments in that of a context."""
     half_life: float = 0.0
     """Steps after which an increment counts half for a context's volatility; 0 for never."""
     noisy_history: float = 0.2
     """Share of training windows whose future is read at independent levels instead of clean."""
     held_out: int = 600
     """Steps at the end that are not trained on: they choose the weights and calibrate the spread."""
-    sampling_steps: int = 10
+    sampling_steps: int = 8
     """Denoising steps a token."""
-    eta: float = 0.0
-    """0: DDIM, 1: DDPM, or between."""
     remembered_level: float = 0.0
     """How noisy a sampled token is remembered."""
     calibrate: bool = True
     """Scale the spread of paths so that bands hold what they promise on the held-out windows."""
     steps: int = 1500
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     average: float = 0.995
     weight_decay: float = 0.01
     validate_every: int = 250

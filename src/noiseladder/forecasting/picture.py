@@ -1,0 +1,58 @@
+"""A forecast as a picture: the past, then a fan that widens; one small plot a series."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .forecast import Forecast
+
+BANDS = (0.95, 0.8, 0.5)
+FAN, INK, TRUTH, PALE = "#2a6f97", "#22333b", "#c1121f", "#8d99ae"
+
+
+def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int, truth: Tensor | None) -> Figure:
+    """Draw the first `most` series; see Forecast.plot."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    shown = min(most, len(forecast.names))
+    across = min(4, math.ceil(math.sqrt(shown)))
+    down = math.ceil(shown / across)
+    figure = Figure(figsize=(3.6 * across, 2.3 * down + 0.5), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    past = forecast.past.values[-history:].numpy()
+    before = forecast.past.times[-history:]
+    for number, axes in enumerate(grid):
+        if number >= shown:
+            axes.set_visible(False)
+            continue
+        axes.plot(before, past[:, number], color=INK, linewidth=0.9)
+        for place, band in enumerate(BANDS):
+            low, high = (forecast.quantile((1 + sign * band) / 2)[:, number] for sign in (-1, 1))
+            axes.fill_between(
+                forecast.times, low.numpy(), high.numpy(), color=FAN, alpha=0.18 + 0.12 * place, linewidth=0,
+                label=f"{band:.0%} band",
+            )  # fmt: skip
+        median = forecast.median[:, number].numpy()
+        axes.plot(forecast.times, median, color=FAN, linewidth=1.2, label="median")
+        if truth is not None:
+            axes.plot(forecast.times, truth[:, number].numpy(), color=TRUTH, linewidth=0.9, label="what happened")
+        axes.axvline(before[-1], color=PALE, linewidth=0.6, linestyle=":")
+        axes.set_title(forecast.names[number], fontsize=9, loc="left")
+        locator = AutoDateLocator(maxticks=5)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.tick_params(labelsize=7, length=2, color=PALE)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    if path is not None:
+        figure.savefig(path, dpi=140)
+    return figure
