@@ -59,6 +59,12 @@ app.command(
     help="Train a recipe, with a folder of everything it makes.",
     help_flags=(),  # the options, and so the help, are those of the recipe
 )
+app.command(
+    "noiseladder.recipes.compare:compare",
+    name="compare",
+    help="Train every variant of a recipe and show them side by side.",
+    help_flags=(),
+)
 
 USER_MISTAKE, OUR_MISTAKE, INTERRUPTED = 2, 1, 130
 
