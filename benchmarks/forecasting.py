@@ -140,9 +140,7 @@ def run(contest: Contest) -> dict[str, float | str]:
         f"\n{contest.name}: {len(windows.panel.names)} series, {windows.count} windows of {windows.horizon} steps from"
         f" {windows.panel.times[windows.origins[0]].date()}, {len(windows.training)} steps before them"
     )
-    print(
-        f"  {'':<22} CRPS_sum [95 % interval]     CRPS    energy   cov80  fit s    sample s  ours minus peer, 95 %"
-    )
+    print(f"  {'':<22} CRPS_sum [95 % interval]     CRPS    energy   cov80  fit s    sample s  ours minus peer, 95 %")
     ours = run_ours(contest)
     show(ours, ours)
     peers = []

@@ -66,6 +66,17 @@ app.command(
     help_flags=(),
 )
 
+app.command(
+    "noiseladder.recipes.forecast:forecast",
+    name="forecast",
+    help="Forecast a CSV or Parquet file: many joint futures, quantiles, a picture.",
+)
+app.command(
+    "noiseladder.recipes.demo:demo",
+    name="demo",
+    help="Train on real series in front of you and hold the forecasts against what came.",
+)
+
 USER_MISTAKE, OUR_MISTAKE, INTERRUPTED = 2, 1, 130
 
 

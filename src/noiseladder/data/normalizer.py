@@ -75,7 +75,17 @@ class Normalizer:
         nothing = torch.zeros(values.shape[1], dtype=torch.float64)
         relative, alone = never_negative & ~wandering, torch.eye(values.shape[1], dtype=torch.float64)
         draft = cls(
-            logarithmic, wandering, relative, nothing + 1, nothing, nothing, nothing + 1, alone, prior, half_life, prior_correlation
+            logarithmic,
+            wandering,
+            relative,
+            nothing + 1,
+            nothing,
+            nothing,
+            nothing + 1,
+            alone,
+            prior,
+            half_life,
+            prior_correlation,
         )
         steps = draft.steps(values[None])[0]
         usual = _deviation(steps, _mean(steps, 0), 0)

@@ -39,7 +39,9 @@ class Reading:
     def fit(cls, panel: Panel, options: ForecasterOptions, calendar: Calendar | None = None) -> Reading:
         """Statistics of the part that is trained on; a calendar that suits the frequency where none is given."""
         training = panel.values[: len(panel) - options.held_out]
-        normalizer = Normalizer.fit(training, options.context, options.horizon, options.prior, options.half_life, options.prior_correlation)
+        normalizer = Normalizer.fit(
+            training, options.context, options.horizon, options.prior, options.half_life, options.prior_correlation
+        )
         calendar = Calendar.for_frequency(panel.frequency) if calendar is None else calendar
         if bool(normalizer.wandering.all()):
             calendar = Calendar(week=False, year=0)  # increments of what wanders keep no calendar

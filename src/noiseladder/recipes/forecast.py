@@ -140,7 +140,7 @@ def write(futures: Futures, output: Path, quantiles: tuple[float, ...]) -> list[
     writers: dict[str, Callable[[Path], None]] = {
         "quantiles.csv": lambda path: futures.to_frame(quantiles).to_csv(path, index=False),
         "samples.csv": lambda path: futures.samples_to_frame().to_csv(path, index=False),
-        "forecast.png": lambda path: futures.plot().savefig(path, dpi=140, format="png") and None,
+        "forecast.png": lambda path: futures.plot().savefig(path, dpi=140, format="png"),
     }
     for name, writer in writers.items():
         replace_file(output / name, writer)

