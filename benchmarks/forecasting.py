@@ -24,7 +24,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 
 from peers.deepar import DeepAR
-from peers.exponential_smoothing import AutoETS
+from peers.exponential_smoothing import AutoETS, RankCopula
 from peers.naive import BootstrapRandomWalk, SeasonalNaive
 from peers.peer import Peer
 from peers.vector_autoregression import VectorAutoregression
@@ -72,11 +72,8 @@ def contests(quick: bool) -> tuple[Contest, Contest]:
     plain_chicago: tuple[Peer, ...] = (SeasonalNaive(7), BootstrapRandomWalk(), VectorAutoregression(returns=False))
     if not quick:
         for returns, season in ((True, 1), (False, 7)):
-            slow: tuple[Peer, ...] = (
-                AutoETS(season, copula=False, logarithmic=returns, name="AutoETS"),
-                AutoETS(season, copula=True, logarithmic=returns, name="AutoETS, rank copula"),
-                DeepAR(returns=returns),
-            )
+            separate = AutoETS(season, logarithmic=returns)
+            slow: tuple[Peer, ...] = (separate, RankCopula(separate), DeepAR(returns=returns))
             if returns:
                 plain_ecb += slow
             else:

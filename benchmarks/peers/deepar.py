@@ -22,7 +22,7 @@ class DeepAR:
     returns: bool
     name: str = "DeepAR"
     context: int = 60
-    epochs: int = 30
+    epochs: int = 15
     batches: int = 50
     width: int = 64
 

@@ -1,4 +1,4 @@
-"""AutoETS of statsforecast: one model a series; with a rank copula the separate paths are paired again."""
+"""AutoETS of statsforecast, one model a series; a rank copula pairs the separate paths again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ class AutoETS:
     """The form is chosen once on the end of the training part, its parameters again at every origin."""
 
     season: int
-    copula: bool
     logarithmic: bool
     name: str = "AutoETS"
     selection: int = 1000
@@ -29,6 +28,7 @@ class AutoETS:
         from statsforecast.models import AutoETS as Select
 
         self.horizon = horizon
+        self.sampled: dict[int, Tensor] = {}  # by origin, for the copula
         values = self._known(training)[-self.selection :]
         fitted = [Select(season_length=self.season).fit(series).model_ for series in values.T]
         # model_["method"] reads like ETS(A,Ad,N): error, trend (d: damped), season.
@@ -49,16 +49,31 @@ class AutoETS:
             model = Fixed(season_length=self.season, model=form, damped=damped).fit(series)
             paths.append(torch.from_numpy(np.asarray(model.simulate(self.horizon, samples, seed=seed + number))))
         futures = torch.stack(paths, -1).double()
-        futures = self._pair(futures, generator) if self.copula else futures
-        return futures.exp() if self.logarithmic else futures
+        self.sampled[len(past)] = futures.exp() if self.logarithmic else futures
+        return self.sampled[len(past)]
 
     def _known(self, panel: Panel) -> np.ndarray:
         values = panel.values.log() if self.logarithmic else panel.values
         return np.ascontiguousarray(values.numpy())
 
-    def _pair(self, futures: Tensor, generator: torch.Generator) -> Tensor:
+
+@dataclass
+class RankCopula:
+    """The same paths, paired so that their means have the rank correlation of the series' one-step errors.
+
+    It shares fit and paths with `separate`, which must have run before it; its seconds are those of the pairing.
+    """
+
+    separate: AutoETS
+    name: str = "AutoETS, rank copula"
+
+    def fit(self, training: Panel, calendar: Calendar | None, horizon: int) -> None:
+        """Nothing is left to fit."""
+
+    def sample(self, past: Panel, samples: int, generator: torch.Generator) -> Tensor:
         """Give whole paths, ordered by their mean, the ranks of a Gaussian copula (2 sin(pi r / 6): Pearson)."""
-        pearson = 2 * torch.sin(math.pi / 6 * self.correlation)
+        futures = self.separate.sampled[len(past)]
+        pearson = 2 * torch.sin(math.pi / 6 * self.separate.correlation)
         values, vectors = torch.linalg.eigh(pearson)
         root = vectors * values.clamp(min=0).sqrt()
         drawn = torch.randn(len(futures), futures.shape[-1], generator=generator, dtype=root.dtype) @ root.T

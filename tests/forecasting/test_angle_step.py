@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 
 from noiseladder.diffusion.denoiser import Denoised
@@ -10,7 +12,7 @@ def spread_after(step, variance: float, steps: int) -> float:
     """Standard normal noise sampled into N(0, variance) with the exact denoiser; its variance."""
     schedule, tokens = Cosine(), torch.randn(20000, 1, 1, generator=torch.Generator().manual_seed(0)).double()
     stairs = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    for level, lower in zip(stairs[:-1], stairs[1:]):
+    for level, lower in pairwise(stairs):
         levels, lower_levels = (value.expand(len(tokens), 1) for value in (level, lower))
         alpha, sigma = schedule.shares(levels, tokens)
         clean = alpha * variance / (alpha**2 * variance + sigma**2) * tokens

@@ -125,7 +125,7 @@ def test_saved_and_loaded_it_forecasts_the_same(gaps, fitted, with_gaps, tmp_pat
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
-    with pytest.raises(OSError):  # noqa: PT011
+    with pytest.raises(OSError):
         Forecaster.load(tmp_path)
     (tmp_path / "member-0.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(ValueError, match="pickle"):

@@ -56,7 +56,7 @@ def test_crps_is_near_scoringrules(drawn):
 
 
 def test_a_perfect_forecast_scores_zero_and_metrics_change_nothing(drawn):
-    samples, truth = drawn
+    _, truth = drawn
     before = truth.clone()
     perfect = truth[:, None].expand(-1, 10, -1, -1)
     assert crps_sum(perfect, truth).value == 0

@@ -40,8 +40,8 @@ class Normalizer:
     what is left. correlation: `(D, D)`, of increments that wander together; the identity elsewhere and where values
     are missing. Tokens are made uncorrelated by it, so that a random walk is white noise and only what differs from
     one has to be learned.
-    prior, prior_correlation: how much of a context's variance and correlation is the usual one. half_life: steps after which a context's increment
-    counts half for its volatility, 0 for never.
+    prior, prior_correlation: how much of a context's variance and correlation is the usual one.
+    half_life: steps after which a context's increment counts half for its volatility, 0 for never.
     """
 
     logarithmic: Tensor

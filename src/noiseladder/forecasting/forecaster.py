@@ -21,7 +21,7 @@ from .calendar import Calendar
 from .calibration import spread_factor
 from .forecast import Forecast
 from .frames import panel_from_frame
-from .model import Reading, make_denoiser, make_experiment, sample_futures
+from .model import Reading, has_parts, make_denoiser, make_experiment, sample_futures
 from .options import ForecasterOptions
 from .panel import Panel
 
@@ -195,17 +195,9 @@ def check_learnable(panel: Panel, options: ForecasterOptions) -> None:
             raise ValueError(f"series {name!r} is constant: there is nothing to learn, drop it")
 
 
-def has_parts(denoiser: Denoiser) -> bool:
-    """Whether values of one token may have levels of their own."""
-    from noiseladder.networks.recurrent import RecurrentNetwork
-
-    assert isinstance(denoiser.network, RecurrentNetwork)
-    return bool(denoiser.network.reader.embed.parts)
-
-
 def _reading(recipe: dict[str, Any]) -> Reading:
     kinds = {"logarithmic": torch.bool, "wandering": torch.bool, "relative": torch.bool}
-    statistics = {
+    statistics: dict[str, Any] = {
         name: torch.tensor(value, dtype=kinds.get(name, torch.float64)) if isinstance(value, list) else value
         for name, value in recipe["normalizer"].items()
     }

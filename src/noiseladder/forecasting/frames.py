@@ -43,7 +43,7 @@ def panel_from_frame(frame: pd.DataFrame, frequency: str | None = None) -> Panel
     Raises ValueError, naming row and column, for cells that are not finite numbers (empty cells are missing
     values), timestamps that are no dates, twice there, unsorted or irregular, and series without two values.
     """
-    pandas = need_pandas()
+    need_pandas()
     if frame.empty:
         raise ValueError("the table has no rows: expected a header and rows of values")
     long = next((names for names in LONG if set(names) <= set(frame.columns)), None)

@@ -116,8 +116,10 @@ def sample_futures(
     generator: Generator,
     factor: float = 1.0,
 ) -> Tensor:
-    """Futures `(B, samples, H, D)`, their spread times `factor`, of contexts `(B, context + 1, D)`; features `(B, context + H, C)` of all steps."""
-    options = reading.options
+    """Futures `(B, samples, H, D)` of contexts `(B, context + 1, D)`, their spread multiplied by `factor`.
+
+    features: of the calendar, in the context after its first value and in the future, `(B, context + H, C)`.
+    """
     anchor = reading.normalizer.anchor(contexts)
     tokens = reading.normalizer.tokens(contexts, anchor).float()
     condition = reading.condition(anchor, features)
@@ -137,7 +139,7 @@ def _paths(
     half = -(-samples // 2)
     horizon = condition.shape[1] - context
     missing = tokens.isnan()
-    levels = missing.float() if denoiser_has_parts(denoiser) else missing.any(-1).float()
+    levels = missing.float() if has_parts(denoiser) else missing.any(-1).float()
     if reading.mirrored:
         tokens = torch.cat([tokens, -tokens])
         levels, condition = levels.repeat(2, 1, *(1,) * (levels.ndim - 2)), condition.repeat(2, 1, 1)
@@ -169,6 +171,6 @@ def _paths(
     return paths[:, :samples]
 
 
-def denoiser_has_parts(denoiser: Denoiser) -> bool:
+def has_parts(denoiser: Denoiser) -> bool:
     """Whether values of one token may have levels of their own."""
-    return bool(denoiser.network.reader.embed.parts)
+    return isinstance(denoiser.network, RecurrentNetwork) and bool(denoiser.network.reader.embed.parts)

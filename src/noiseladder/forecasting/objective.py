@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import AnswersQueries, Denoiser, hide_pure_noise
 from noiseladder.diffusion.objective import DiffusionForcing, clean_tokens
-from noiseladder.diffusion.training_levels import clean as clean_levels, independent
+from noiseladder.diffusion.training_levels import DrawLevels, clean as clean_levels, independent
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class AfterContext(DiffusionForcing):
     Missing values are shown at level 1, in the context as after it.
     """
 
-    draw_levels: object = clean_levels
-    query_levels: object = independent
+    draw_levels: DrawLevels = clean_levels
+    query_levels: DrawLevels | None = independent
     query_share: float = 1.0
     context: int = 0
 
@@ -35,7 +35,7 @@ class AfterContext(DiffusionForcing):
         state = denoiser.observe(clean[past], known, level=(~real[past]).to(clean))
         clean, real = clean[:, self.context :], real[:, self.context :]
         levels, noise, noisy = self.draw(denoiser, clean, real, self.draw_levels, generator)
-        asked_levels, asked_noise, asked = self.draw(denoiser, clean, real, self.query_levels, generator)
+        asked_levels, asked_noise, asked = self.draw(denoiser, clean, real, self.query_levels or independent, generator)
         output, answer = cast(AnswersQueries, denoiser.network).query(
             hide_pure_noise(noisy, levels)[part],
             levels[part],

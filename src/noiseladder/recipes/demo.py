@@ -1,4 +1,4 @@
-"""`noiseladder demo`: a model is trained on real series in front of you, and its forecasts are held against what came."""
+"""`noiseladder demo`: a model is trained on real series in front of you and held against what came."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Show:
     options: ForecasterOptions
 
 
-def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # noqa: B008
+def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:
     """Train on real exchange rates, and on rides in Chicago where that package is installed; forecast and compare."""
     if options.windows < 1:
         raise ValueError(f"--windows is {options.windows}, expected at least 1")
