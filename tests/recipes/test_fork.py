@@ -28,10 +28,11 @@ def test_the_average_of_the_branches_is_counted_as_between() -> None:
     assert found.furthest > 2 * TOLERANCE
 
 
-def test_a_path_that_changes_branch_is_between() -> None:
+def test_a_path_that_changes_branch_is_counted_as_switched() -> None:
     up, down = branches()
     changed = torch.cat([up[: STEM + 2], down[STEM + 2 :]])[None]
-    assert judge(changed).between == 1
+    found = judge(changed)
+    assert (found.switched, found.between, found.shares) == (1, 0, (0.0, 0.0))
 
 
 def test_the_stem_says_nothing_about_the_branch() -> None:
@@ -44,6 +45,7 @@ def test_diffusion_forcing_covers_both_and_the_deterministic_network_averages() 
     both = measure(trained(Fork(threads=1)), samples=2000, seed=11)
     assert all(0.45 <= share <= 0.55 for share in both.shares), both.shares
     assert both.between == 0, (both.between, both.furthest)
+    assert both.switched <= 20, both.switched  # of 2000
 
     average = measure(trained(Fork(threads=1, deterministic=True, steps=500)), samples=1000, seed=11)
     assert average.between == 1000

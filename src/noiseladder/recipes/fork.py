@@ -19,14 +19,14 @@ from noiseladder.diffusion.training_levels import WithExactEnds, clean, independ
 from noiseladder.networks import RecurrentNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 
-from .paths import NEITHER, distances, draw_paths, follows
+from .paths import NEITHER, draw_paths, follows
 
 STEM, LENGTH = 3, 6
 """Tokens before the fork, which every path shares, and tokens in all."""
 WOBBLE = 0.08
 """Standard deviation of a path around its branch, at every step and in both directions."""
-TOLERANCE = 0.5
-"""A path follows a branch when it is never further from it than this; the average of both is 1.2 away at the end."""
+TOLERANCE = 0.6
+"""A token is on a branch when it is no further from it than this: half-way to the average, which ends 1.2 from each."""
 
 SAMPLING_STEPS = 25
 """Sampling steps from noise to a clean token."""
@@ -121,13 +121,15 @@ def continue_paths(denoiser: Denoiser, stems: Tensor, generator: Generator) -> T
 class Outcome:
     """What became of sampled paths (B, T, 2).
 
-    shares: of the paths, how many keep to the upper and to the lower branch. between: how many to neither.
-    furthest: the greatest distance of any path from its nearest branch.
+    shares: of the paths, how many keep to the upper and to the lower branch all along. between: how many have a token
+    that is near neither branch. switched: how many have every token near a branch, but not always the same.
+    furthest: the greatest distance of any token from the nearer branch.
     """
 
     paths: Tensor
     shares: tuple[float, float]
     between: int
+    switched: int
     furthest: float
 
 
@@ -135,8 +137,10 @@ def judge(paths: Tensor) -> Outcome:
     """Count which branch each path (B, T, 2) takes."""
     taken = follows(paths, branches(), TOLERANCE)
     shares = [float((taken == branch).float().mean()) for branch in (0, 1)]
-    furthest = float(distances(paths, branches()).amin(dim=1).max())
-    return Outcome(paths, (shares[0], shares[1]), int((taken == NEITHER).sum()), furthest)
+    away = torch.linalg.vector_norm(paths[:, None] - branches()[None], dim=-1).amin(dim=1).amax(dim=1)
+    between = away > TOLERANCE
+    switched = (taken == NEITHER) & ~between
+    return Outcome(paths, (shares[0], shares[1]), int(between.sum()), int(switched.sum()), float(away.max()))
 
 
 def measure(denoiser: Denoiser, samples: int, seed: int) -> Outcome:
@@ -150,11 +154,17 @@ def report(models: Mapping[str, Denoiser], options: Fork, path: Path) -> str:
     outcomes = {name: measure(denoiser, options.samples, options.seed) for name, denoiser in models.items()}
     truth = judge(draw(options.samples, generator_for(options.seed, "true forks")))
     draw_outcomes(outcomes, path)
-    lines = [f"{'':18} {'up':>6} {'down':>6} {'between':>8} {'furthest':>9}   of {options.samples} paths"]
+    lines = [
+        f"{'':18} {'up':>6} {'down':>6} {'between':>8} {'switched':>9} {'furthest':>9}   of {options.samples} paths"
+    ]
     for name, outcome in {"truth": truth, **outcomes}.items():
         up, down = outcome.shares
-        lines.append(f"{name:18} {up:6.1%} {down:6.1%} {outcome.between:8d} {outcome.furthest:9.2f}")
-    return "\n".join([*lines, f"between: further than {TOLERANCE} from both branches; their average is 1.2 from each"])
+        lines.append(
+            f"{name:18} {up:6.1%} {down:6.1%} {outcome.between:8d} {outcome.switched:9d} {outcome.furthest:9.2f}"
+        )
+    return "\n".join(
+        [*lines, f"between: a token further than {TOLERANCE} from both branches; their average ends 1.2 from each"]
+    )
 
 
 def draw_outcomes(outcomes: Mapping[str, Outcome], path: Path) -> None:

@@ -56,7 +56,7 @@ class Regimes(TrainingOptions):
     """Width of the recurrent network."""
     regime: Regime = Regime.INDEPENDENT
     """How noisy each token is in training."""
-    samples: int = 64
+    samples: int = 48
     """Balls that are rolled out when training is done."""
     sampling_steps: int = 10
     """Sampling steps from noise to a clean token."""
@@ -147,14 +147,18 @@ def breaks_at(tracks: Tensor) -> Tensor:
     """The first step at which each flight (B, T, 2) is no longer one, T + 1 if it always is: (B,), from 1.
 
     A flight breaks where the ball is more than a step outside the box, or where its mean step length over the last
-    FLIGHT steps is off by more than half. No true flight does either.
+    FLIGHT steps is off by more than half, or where it has stayed in one spot, a quarter of the box wide and high, for
+    2 FLIGHT steps. No true flight does any of these.
     """
     length = tracks.shape[1]
     outside = ~(tracks.abs().amax(dim=-1) <= WALL + SPEED)  # NaN is outside
     pace = tracks.diff(dim=1).norm(dim=-1).unfold(1, FLIGHT, 1).mean(dim=-1)
     lost = torch.zeros_like(outside)
     lost[:, FLIGHT:] = ~((pace - SPEED).abs() <= SPEED / 2)
-    broken = outside | lost
+    recent = tracks.unfold(1, 2 * FLIGHT, 1)
+    stuck = torch.zeros_like(outside)
+    stuck[:, 2 * FLIGHT - 1 :] = ((recent.amax(dim=-1) - recent.amin(dim=-1)) < WALL / 2).all(dim=-1)
+    broken = outside | lost | stuck
     first = broken.int().argmax(dim=1) + 1
     return torch.where(broken.any(dim=1), first, length + 1)
 
@@ -271,7 +275,7 @@ def draw_breaks(rows: Mapping[tuple[str, str, float], Trial], path: Path) -> Non
             for wall in (-WALL, WALL):
                 axes.axhline(wall, color="black", linewidth=0.8)
             axes.axvline(LENGTH, color="black", linestyle=":", linewidth=1)
-            when = "never breaks" if trial.median is None else f"half break by step {trial.median}"
+            when = "fewer than half break" if trial.median is None else f"half break by step {trial.median}"
             axes.set_title(f"{trial.whole:.0%} last to the end; {when}", fontsize="small")
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(-1.8 * WALL, 1.8 * WALL)
