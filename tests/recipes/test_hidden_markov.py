@@ -6,7 +6,7 @@ import torch
 from exact import HiddenMarkovDenoiser
 from measures import chain_fit, roll_out, telling_stairs, trained
 from noiseladder.recipes.hidden_markov import HiddenMarkovChain, HiddenMarkovOptions, example, experiment
-from noiseladder.training import train
+from noiseladder.training import seeded, train
 
 EXACT = HiddenMarkovDenoiser(example())
 STAIRS = telling_stairs(40, -6.0, 7.0)  # the exact denoiser's modes are then right to .001
@@ -55,8 +55,9 @@ def test_a_roll_out_of_100_000_steps_is_the_chain():
 
 @pytest.mark.slow
 def test_training_from_scratch_learns_the_modes():
-    options = HiddenMarkovOptions(steps=300, warmup=20, batch=128, width=24, threads=1)
-    trial = experiment(options)
+    options = HiddenMarkovOptions(steps=300, warmup=20, batch=128, width=24, average=0.98, threads=1)
+    with seeded(options.seed, "weights"):
+        trial = experiment(options)
     for _ in train(trial, options):
         pass
     tokens = roll_out(trial.denoiser.requires_grad_(False), 100, 30, STAIRS, generator(22))
