@@ -68,8 +68,9 @@ def contests(quick: bool) -> tuple[Contest, Contest]:
     """Both sets; quick: five windows, little training, and only the peers that fit in seconds."""
     count = 5 if quick else 20
     days = Calendar(special_days=us_special_days())
-    plain_ecb: tuple[Peer, ...] = (SeasonalNaive(5), BootstrapRandomWalk(), VectorAutoregression(returns=True))
-    plain_chicago: tuple[Peer, ...] = (SeasonalNaive(7), BootstrapRandomWalk(), VectorAutoregression(returns=False))
+    walks = (BootstrapRandomWalk(lengths=(1_000_000,)), BootstrapRandomWalk("random walk, tuned past"))
+    plain_ecb: tuple[Peer, ...] = (SeasonalNaive(5), *walks, VectorAutoregression(returns=True))
+    plain_chicago: tuple[Peer, ...] = (SeasonalNaive(7), *walks, VectorAutoregression(returns=False))
     if not quick:
         for returns, season in ((True, 1), (False, 7)):
             separate = AutoETS(season, logarithmic=returns)
@@ -120,7 +121,7 @@ def show(result: Result, ours: Result | None) -> None:
     """One row of the table."""
     low, high = block_bootstrap(result.crps_sum)
     row = (
-        f"  {result.name:<22} {result.crps_sum.value:.5f} [{low:.5f}, {high:.5f}]  {result.crps.value:.4f}"
+        f"  {result.name:<24} {result.crps_sum.value:.5f} [{low:.5f}, {high:.5f}]  {result.crps.value:.4f}"
         f"  {result.energy.value:7.3f}  {result.coverage.value:5.1%}  {result.fit_seconds:7.1f}"
         f"  {result.sample_seconds:7.2f}"
     )
@@ -137,7 +138,7 @@ def run(contest: Contest) -> dict[str, float | str]:
         f"\n{contest.name}: {len(windows.panel.names)} series, {windows.count} windows of {windows.horizon} steps from"
         f" {windows.panel.times[windows.origins[0]].date()}, {len(windows.training)} steps before them"
     )
-    print(f"  {'':<22} CRPS_sum [95 % interval]     CRPS    energy   cov80  fit s    sample s  ours minus peer, 95 %")
+    print(f"  {'':<24} CRPS_sum [95 % interval]     CRPS    energy   cov80  fit s    sample s  ours minus peer, 95 %")
     ours = run_ours(contest)
     show(ours, ours)
     peers = []

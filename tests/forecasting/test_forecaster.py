@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from noiseladder.forecasting import Calendar, Forecaster, ForecasterOptions, Panel, panel_from_frame
-from noiseladder.forecasting.calibration import spread_factor, widen
+from noiseladder.forecasting.calibration import spread_factor, trusted, widen
 from noiseladder.forecasting.forecaster import check_learnable
 
 TINY = ForecasterOptions(
@@ -183,6 +183,13 @@ def test_calibration_finds_the_spread_that_is_missing():
     assert spread_factor(widen(narrow, factor), truth) == pytest.approx(1, rel=0.05)
     truth[:, 2] = torch.nan
     assert spread_factor(narrow, truth) == pytest.approx(1.5, rel=0.07)
+
+
+def test_a_factor_counts_by_the_windows_it_was_measured_on():
+    assert trusted(1.4, 0) == 1
+    assert 1 < trusted(1.4, 20) < trusted(1.4, 60) < 1.4
+    assert trusted(1.4, 1e9) == pytest.approx(1.4)
+    assert trusted(0.8, 20) * trusted(1 / 0.8, 20) == pytest.approx(1)
 
 
 def test_calendar_features_are_known_in_advance():

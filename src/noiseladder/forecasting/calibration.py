@@ -7,6 +7,15 @@ from torch import Tensor
 
 LEAST, MOST = 0.7, 2.0
 
+PRIOR_WINDOWS = 60
+"""How many windows the belief that samples are already right counts for: the steps of a window share their luck, and
+a factor taken from twenty windows alone does harm (docs/experiments.md)."""
+
+
+def trusted(factor: float, windows: float) -> float:
+    """A factor measured on so many windows, drawn towards 1 on the log scale."""
+    return float(factor ** (windows / (windows + PRIOR_WINDOWS)))
+
 
 def widen(paths: Tensor, factor: float) -> Tensor:
     """Multiply every path's distance from the median path of its window by `factor`: `(B, S, H, D)`."""

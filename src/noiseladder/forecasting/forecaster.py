@@ -18,7 +18,7 @@ from noiseladder.training.randomness import generator_for, seed_for
 from noiseladder.training.weights import load_weights, read_recipe, save_weights
 
 from .calendar import Calendar
-from .calibration import spread_factor
+from .calibration import spread_factor, trusted
 from .forecast import Forecast
 from .frames import panel_from_frame
 from .model import Reading, has_parts, make_denoiser, make_experiment, sample_futures
@@ -82,7 +82,8 @@ class Forecaster:
         plain = replace(self, factor=1.0)
         sampled = plain.sample([panel.before(origin) for origin in origins], samples=samples)
         truth = torch.stack([panel.values[origin : origin + options.horizon] for origin in origins])
-        return replace(self, factor=spread_factor(sampled, truth))
+        windows = options.held_out / options.horizon
+        return replace(self, factor=trusted(spread_factor(sampled, truth), windows))
 
     def predict(
         self,
