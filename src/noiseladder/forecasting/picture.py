@@ -49,6 +49,7 @@ def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int
         locator = AutoDateLocator(maxticks=5)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_fontsize(7)
         axes.tick_params(labelsize=7, length=2, color=PALE)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = grid[0].get_legend_handles_labels()
