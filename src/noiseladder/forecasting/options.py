@@ -21,13 +21,13 @@ class ForecasterOptions(TrainingOptions):
     """Recurrent layers."""
     members: int = 1
     """Networks trained from different starts; each draws its share of the samples."""
-    batch: int = 64
+    batch: int = 32
     """Windows in a training batch."""
     mirror: bool = True
     """Where every series wanders: rises and falls are equally likely, so windows are also seen upside down."""
-    prior: float = 0.05
+    prior: float = 0.2
     """Share of the usual volatility in that of a context."""
-    prior_correlation: float = 1.0
+    prior_correlation: float = 0.5
     """Share of the usual correlation of increments in that of a context."""
     half_life: float = 0.0
     """Steps after which an increment counts half for a context's volatility; 0 for never."""
@@ -41,7 +41,7 @@ class ForecasterOptions(TrainingOptions):
     """How noisy a sampled token is remembered."""
     calibrate: bool = True
     """Scale the spread of paths so that bands hold what they promise on the held-out windows."""
-    steps: int = 1500
+    steps: int = 1000
     learning_rate: float = 2e-3
     average: float = 0.995
     weight_decay: float = 0.01

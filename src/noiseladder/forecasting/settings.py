@@ -2,7 +2,5 @@
 
 from .options import ForecasterOptions
 
-ECB = ForecasterOptions(
-    context=60, steps=400, learning_rate=1e-3, batch=32, prior=0.2, prior_correlation=0.5, validate_every=100
-)
-CHICAGO = ForecasterOptions(context=56, steps=1000, batch=32, noisy_history=0.3, members=2, validate_every=500)
+ECB = ForecasterOptions(context=60, steps=400, learning_rate=1e-3, validate_every=100)
+CHICAGO = ForecasterOptions(context=56, steps=1000, noisy_history=0.3, members=2, validate_every=500)
