@@ -46,6 +46,7 @@ class AutoETS:
         seed = int(torch.randint(2**31, (1,), generator=generator))
         paths = []
         for number, (series, (form, damped)) in enumerate(zip(values.T, self.forms)):
+            form = form.replace("M", "A") if series.min() <= 0 else form  # products need positive values
             model = Fixed(season_length=self.season, model=form, damped=damped).fit(series)
             paths.append(torch.from_numpy(np.asarray(model.simulate(self.horizon, samples, seed=seed + number))))
         futures = torch.stack(paths, -1).double()
