@@ -51,6 +51,14 @@ def test_with_the_whole_history_hidden_it_is_the_free_running_prior():
     assert (nats - expected).abs().max() < 3e-5
 
 
+def test_a_narrow_range_of_levels_pays_for_its_ends():
+    """For N(0, 1) looked at only within log-SNR +-1 the bound is too high by the prior term, log(1 + exp(-1)) / 2."""
+    tokens = torch.tensor([1.0, -1.0], dtype=torch.float64).reshape(2, 1, 1)  # x^2 at its mean
+    nats = negative_log_likelihood(KALMAN, tokens, gauss_legendre(60, limit=1.0), SIGNS).per_step
+    expected = 0.5 * math.log(2 * math.pi * math.e) + 0.5 * math.log1p(math.exp(-1))
+    assert nats == pytest.approx(expected, abs=1e-9)
+
+
 # exact-tests.md section 4: expected next-step nats with the whole history at this log-SNR.
 LADDER = {12: 0.697, 6: 0.701, 4: 0.725, 2: 0.837, 0: 1.081, -2: 1.306, -4: 1.398, -6: 1.416, -12: 1.419}
 
