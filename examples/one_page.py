@@ -101,7 +101,8 @@ def main() -> None:
     rolled = []
     for _ in range(40):
         noise = torch.randn(100, 4, 2, generator=generator)
-        rolled.append(sample(network, noise, pyramid(4, steps=20, delay=20), state))
+        one_by_one = pyramid(4, steps=20, delay=20)  # a causal network needs a long delay (schedule bias)
+        rolled.append(sample(network, noise, one_by_one, state))
         state = observe(network, rolled[-1], state, level=0.02)
     path = torch.cat(rolled, dim=1)
     error = (path - truth[:, 8:]).norm(dim=-1).mean(0)

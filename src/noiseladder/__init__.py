@@ -15,9 +15,10 @@ _HOMES = {
     "diffusion.batch": "Batch",
     "diffusion.denoiser": "Denoised Denoiser Denoises Prediction SequenceNetwork",
     "diffusion.guidance": (
-        "ConditionGuided Energy EnergyGuided HistoryGuided HistoryTerm Inpainted MonteCarloGuided SmootherCorrected"
+        "ConditionGuided Energy EnergyGuided HistoryGuided HistoryTerm Inpainted LevelledGuided MonteCarloGuided "
+        "SmootherCorrected"
     ),
-    "diffusion.likelihood": "Likelihood conditional_likelihood negative_log_likelihood",
+    "diffusion.likelihood": "Likelihood conditional_likelihood gauss_legendre negative_log_likelihood stratified",
     "diffusion.noise": "Cosine Flow Linear LogSNR NoiseSchedule Sigmoid",
     "diffusion.objective": "DiffusionForcing FusedSNR MinSNR SigmoidWeight",
     "diffusion.particles": "Particles best_of particles",
@@ -50,13 +51,16 @@ if TYPE_CHECKING:
         HistoryGuided as HistoryGuided,
         HistoryTerm as HistoryTerm,
         Inpainted as Inpainted,
+        LevelledGuided as LevelledGuided,
         MonteCarloGuided as MonteCarloGuided,
         SmootherCorrected as SmootherCorrected,
     )
     from .diffusion.likelihood import (
         Likelihood as Likelihood,
         conditional_likelihood as conditional_likelihood,
+        gauss_legendre as gauss_legendre,
         negative_log_likelihood as negative_log_likelihood,
+        stratified as stratified,
     )
     from .diffusion.noise import (
         Cosine as Cosine,

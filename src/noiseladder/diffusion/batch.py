@@ -32,7 +32,9 @@ class Batch:
                 f" the tokens {shape}"
             )
         if self.mask is not None and (
-            self.mask.dtype != torch.bool or self.mask.shape != self.tokens.shape[: self.mask.ndim]
+            self.mask.dtype != torch.bool
+            or self.mask.ndim < 2
+            or self.mask.shape != self.tokens.shape[: self.mask.ndim]
         ):
             raise ValueError(
                 f"mask is {self.mask.dtype} of shape {tuple(self.mask.shape)}, expected bool of shape"

@@ -184,6 +184,9 @@ class Denoiser(nn.Module):
             if isinstance(level, Tensor)
             else torch.full(tokens.shape[:2], level, dtype=tokens.dtype, device=tokens.device)
         )
+        state = self.initial_state(len(tokens)) if state is None else state
+        if tokens.shape[1] == 0:
+            return state
         check_shapes(tokens, levels, condition)
         check_levels(levels)
         seen = spread(levels, tokens) < 1
@@ -191,9 +194,10 @@ class Denoiser(nn.Module):
             raise ValueError(
                 "observed tokens hold NaN or infinite values: give missing values level 1, or mend the data"
             )
+        if noise is not None and noise.shape != tokens.shape:
+            raise ValueError(f"noise has shape {tuple(noise.shape)}, expected that of the tokens {tuple(tokens.shape)}")
         tokens = torch.where(seen, tokens, 0.0)
         noisy = self.schedule.mix(tokens, torch.zeros_like(tokens) if noise is None else noise, levels)
-        state = self.initial_state(len(tokens)) if state is None else state
         _, state = self.network(hide_pure_noise(noisy, levels), levels, condition, state)
         return state
 
@@ -201,16 +205,17 @@ class Denoiser(nn.Module):
         """Read the network's output as guesses of clean tokens and noise; exact at both ends."""
         alpha, sigma = self.schedule.shares(levels, noisy)
         hidden, known = alpha == 0, sigma == 0
+        seen = noisy.masked_fill(hidden, 0.0)  # so that a clean guess does not depend on a hidden token, NaN included
         match self.prediction:
             case Prediction.VELOCITY:
                 power = alpha**2 + sigma**2
-                return Denoised((alpha * noisy - sigma * output) / power, (sigma * noisy + alpha * output) / power)
+                return Denoised((alpha * seen - sigma * output) / power, (sigma * noisy + alpha * output) / power)
             case Prediction.FLOW:
-                flow = torch.where(hidden, noisy + output, output)
                 total = alpha + sigma
-                return Denoised((noisy - sigma * flow) / total, (noisy + alpha * flow) / total)
+                flow = torch.where(hidden, 0.0, output)
+                return Denoised((seen - sigma * output) / total, (noisy + alpha * flow) / total)
             case Prediction.NOISE:
-                clean = (noisy - sigma * output) / alpha.masked_fill(hidden, 1.0)
+                clean = (seen - sigma * output) / alpha.masked_fill(hidden, 1.0)
                 return Denoised(torch.where(hidden, -output, clean), torch.where(hidden, noisy, output))
             case Prediction.CLEAN:
                 clean = torch.where(known, noisy, output)
@@ -246,6 +251,8 @@ def check_shapes(tokens: Tensor, levels: Tensor, condition: Tensor | None) -> No
             f"levels are {levels.dtype} of shape {tuple(levels.shape)}, expected floats of shape"
             f" {tuple(tokens.shape[:2])}: one level per token (or one per part, {tuple(tokens.shape)})"
         )
+    if tokens.numel() == 0:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}, expected at least one sequence, step and value")
     if condition is not None and condition.shape[:2] != tokens.shape[:2]:
         raise ValueError(
             f"condition has shape {tuple(condition.shape)}, expected (B, T, C) with B, T = {tuple(tokens.shape[:2])}"

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from torch import Tensor
 from .denoiser import Denoised, Denoises
 from .noise import NoiseSchedule, spread
 from .sampling import DDIM
+from .scheduling_matrix import check_matrix, full_sequence
 from .state import State
 
+Kind = TypeVar("Kind", bound=State)
 Energy = Callable[[Tensor], Tensor]
 """Clean tokens (B, T, ...) -> (B,), low where the sequence is wanted; each sequence by itself, never a mean."""
 
@@ -66,7 +68,8 @@ class EnergyGuided(Guided):
 
     The gradient (Dhariwal and Nichol, 2021, algorithm 2, with the clean guess as in Chung et al., 2023) flows
     through the clean guess and back through the causal state, so an energy of a late token moves every earlier one.
-    A token at level 1 is not seen and so not pushed. Approximate for finite noise; `particles` is exact.
+    A token at level 1 is not seen and so not pushed. Approximate for finite noise; `particles` is exact. Around another
+    guidance that differentiates, the gradient flows through that guidance too (second derivatives).
     """
 
     energy: Energy
@@ -83,25 +86,74 @@ class EnergyGuided(Guided):
 
 
 @dataclass(frozen=True)
+class LevelledGuided(Guided):
+    """Energy guidance of a pyramid on a copy whose tokens are all as clean as its cleanest noisy one.
+
+    Far tokens of a pyramid are nearly unseen, so an energy of theirs hardly pulls. Here a copy is denoised down to one
+    level in `steps` DDIM steps, guided there, and its clean guess is read back as the guess of the tokens as they are;
+    the sampler's own step then mixes the noise back up to each token's level (Chen et al., 2024, the talk's planning).
+    Approximate as EnergyGuided is. Calls per guess: steps + 1, or 1 where the levels are equal already.
+    """
+
+    energy: Energy
+    scale: float = 1.0
+    steps: int = 2
+
+    def __call__(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Raises ValueError as EnergyGuided does."""
+        lowest = torch.where(levels > 0, levels, 1.0).amin(dim=1, keepdim=True)
+        there = torch.minimum(levels, lowest)
+        copy, now = noisy, levels
+        if not torch.equal(levels, there):
+            for done in range(1, self.steps + 1):
+                then = there if done == self.steps else levels + (there - levels) * (done / self.steps)
+                copy = DDIM(self.schedule, copy, self.denoiser(copy, now, condition, state), now, then)
+                now = then
+        clean = EnergyGuided(self.denoiser, self.energy, self.scale)(copy, there, condition, state).clean
+        alpha, sigma = self.schedule.shares(levels, noisy)
+        known = sigma == 0
+        clean = torch.where(known, noisy, clean)
+        return Denoised(clean, (noisy - alpha * clean) / sigma.masked_fill(known, 1.0))
+
+
+@dataclass(frozen=True)
 class MonteCarloGuided(Guided):
     """Guidance by the energy averaged over whole sampled futures: Monte Carlo guidance (Chen et al., 2024).
 
     Tokens still at level 1 are undecided. From the state and the noisy decided tokens, every future is sampled to
-    the end in `steps` DDIM steps, all in one batch, and the energy is averaged over them, so that what is decided now
-    is pulled by the expected outcome and not by one guess of it. Gradients flow through the whole sampling of the
-    futures. noise: (futures, T, ...), fixed, so the same input gives the same output.
-    Calls per guess: one, and `steps` on a batch `futures` times as large.
+    the end with DDIM, all in one batch, and the energy is averaged over them, so that what is decided now is pulled by
+    the expected outcome and not by one guess of it. Gradients flow through the whole sampling of the futures.
+
+    noise: (futures, T, ...), fixed, so the same input gives the same output. matrix: (rows, T), in which order the
+    undecided tokens are sampled; None: all together in `steps` steps, which is cheap and, for a causal denoiser, has
+    the schedule bias of no delay (futures vary too little): then pass a pyramid, or wrap a SmootherCorrected.
+    Calls per guess: one, and one for each pair of rows on a batch `futures` times as large.
     """
 
     energy: Energy
     noise: Tensor
     scale: float = 1.0
     steps: int = 4
+    matrix: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or len(self.noise) < 1:
+            raise ValueError(f"{len(self.noise)} futures in {self.steps} steps, expected at least one of each")
+        if self.matrix is not None:
+            check_matrix(self.matrix)
 
     def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
         """Raises ValueError as EnergyGuided does."""
+        if self.noise.shape[1:] != noisy.shape[1:]:
+            raise ValueError(
+                f"the futures' noise has shape {tuple(self.noise.shape)}, expected (futures, *{tuple(noisy.shape[1:])})"
+            )
+        if not bool((levels == 1).any()):  # all is decided: there is one future
+            return EnergyGuided(self.denoiser, self.energy, self.scale)(noisy, levels, condition, state)
         sequences, futures = len(noisy), len(self.noise)
         each = torch.arange(sequences, device=noisy.device).repeat_interleave(futures)
         state = self.initial_state(sequences) if state is None else state
@@ -122,8 +174,8 @@ class MonteCarloGuided(Guided):
         """Sample the undecided tokens to the end; return clean tokens, for the decided ones their clean guesses."""
         undecided = levels == 1
         tokens = torch.where(spread(undecided, noisy), noise, noisy)
-        stairs = (1 - torch.arange(self.steps + 1) / self.steps).tolist()
-        for now, then in pairwise(stairs):
+        matrix = full_sequence(noisy.shape[1], self.steps) if self.matrix is None else self.matrix
+        for now, then in pairwise(matrix.to(levels)):
             here, there = torch.where(undecided, now, levels), torch.where(undecided, then, levels)
             denoised = self.denoiser(tokens, here, condition, state)
             tokens = DDIM(self.schedule, tokens, denoised, here, there)
@@ -168,6 +220,7 @@ class HistoryGuided(Guided):
     level k with weight w - 1. Predictions are mixed, never samples, so steps with eta > 0 draw the right noise.
     Equal terms are merged, so the calls per guess are the number of distinct histories with weight. Observing reads
     the kept history again for every term, so it costs more the longer the history; `context` keeps the last tokens.
+    A history at a level above 0 is blurred with the `noise` given to `observe`; without it, only scaled.
     """
 
     terms: tuple[HistoryTerm, ...]
@@ -188,7 +241,7 @@ class HistoryGuided(Guided):
 
     def prepare(self, state: State) -> State:
         """Prepare what each term has made of the history."""
-        held = cast(HistoryState, state)
+        held = of_kind(HistoryState, state)
         without, *states = (super(HistoryGuided, self).prepare(s) for s in (held.without, *held.states))
         return HistoryState(without, tuple(states), held.tokens, held.levels, held.noise, held.condition)
 
@@ -201,7 +254,9 @@ class HistoryGuided(Guided):
         noise: Tensor | None = None,
     ) -> HistoryState:
         """Append to the history and read it anew for every term."""
-        held = self.initial_state(len(tokens)) if state is None else cast(HistoryState, state)
+        held = self.initial_state(len(tokens)) if state is None else of_kind(HistoryState, state)
+        if held.tokens is not None and (condition is None) != (held.condition is None):
+            raise ValueError("the history has a condition at some steps and none at others: give one at every step")
         noise = torch.zeros_like(tokens) if noise is None else noise
         if not isinstance(level, Tensor):
             level = torch.full(tokens.shape[:2], level, dtype=tokens.dtype, device=tokens.device)
@@ -226,14 +281,14 @@ class HistoryGuided(Guided):
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
         """The weighted mix of the guesses under every term's history."""
-        held = self.initial_state(len(noisy)) if state is None else cast(HistoryState, state)
+        held = self.initial_state(len(noisy)) if state is None else of_kind(HistoryState, state)
         terms = self.distinct()
         shares = [1 - sum(term.weight for term in terms), *(term.weight for term in terms)]
         return mixed(
             [
                 (share, self.denoiser(noisy, levels, condition, past))
                 for share, past in zip(shares, (held.without, *held.states), strict=True)
-                if share != 0
+                if abs(share) > 1e-12  # weights like .1 + .2 + .7 leave dust
             ]
         )
 
@@ -256,6 +311,11 @@ class ConditionGuided(Guided):
 
     scale: float = 1.0
 
+    @property
+    def causal(self) -> bool:
+        """As the inner denoiser: each token's guesses are mixed by themselves."""
+        return bool(getattr(self.denoiser, "causal", False))
+
     def initial_state(self, batch: int) -> ConditionState:
         """Nothing is known: both pasts are the same."""
         start = self.denoiser.initial_state(batch)
@@ -263,7 +323,7 @@ class ConditionGuided(Guided):
 
     def prepare(self, state: State) -> State:
         """Prepare both pasts."""
-        pair = cast(ConditionState, state)
+        pair = of_kind(ConditionState, state)
         return ConditionState(super().prepare(pair.conditioned), super().prepare(pair.unconditioned))
 
     def observe(
@@ -276,7 +336,7 @@ class ConditionGuided(Guided):
     ) -> ConditionState:
         """Read the tokens twice, with and without their condition."""
         condition = needed(condition)
-        pair = self.initial_state(len(tokens)) if state is None else cast(ConditionState, state)
+        pair = self.initial_state(len(tokens)) if state is None else of_kind(ConditionState, state)
         return ConditionState(
             self.denoiser.observe(tokens, condition, pair.conditioned, level, noise),
             self.denoiser.observe(tokens, torch.zeros_like(condition), pair.unconditioned, level, noise),
@@ -287,7 +347,7 @@ class ConditionGuided(Guided):
     ) -> Denoised:
         """Raises ValueError without a condition."""
         condition = needed(condition)
-        pair = self.initial_state(len(noisy)) if state is None else cast(ConditionState, state)
+        pair = self.initial_state(len(noisy)) if state is None else of_kind(ConditionState, state)
         guess = self.denoiser(noisy, levels, condition, pair.conditioned)
         if self.scale == 1:
             return guess
@@ -299,7 +359,7 @@ class ConditionGuided(Guided):
 class Inpainted(Guided):
     """Values known in advance replace the clean guess, wherever in the sequence they are (as Diffuser's goals).
 
-    known: tokens that broadcast over (B, T, ...). where: bool, the same shape, True where `known` holds. A causal
+    known: (1, T, ...) or (B, T, ...). where: bool, the same shape, True where `known` holds. A causal
     denoiser tells earlier tokens nothing of it; add an EnergyGuided pull or use a bidirectional network.
     """
 
@@ -312,10 +372,11 @@ class Inpainted(Guided):
         """The denoiser's guesses with the known values put in."""
         denoised = self.denoiser(noisy, levels, condition, state)
         alpha, sigma = self.schedule.shares(levels, noisy)
-        noise = (noisy - alpha * self.known) / sigma.masked_fill(sigma == 0, 1.0)
-        replaced = self.where & (sigma > 0)
+        known, where = repeated(self.known.to(noisy), len(noisy)), repeated(self.where, len(noisy))
+        noise = (noisy - alpha * known) / sigma.masked_fill(sigma == 0, 1.0)
+        replaced = where & (sigma > 0)
         return Denoised(
-            torch.where(replaced, self.known.to(noisy), denoised.clean),
+            torch.where(replaced, known, denoised.clean),
             torch.where(replaced, noise, denoised.noise),
         )
 
@@ -327,7 +388,8 @@ class SmootherCorrected(Guided):
     A causal denoiser gives grad log p(y_t | y_<t) only; the joint score has grad_y sum over s > t of log p(y_s | y_<s)
     as well. Here p(y_s | y_<s) = N(alpha mu_s, alpha^2 S_s + sigma^2) with mu_s the clean guess with token s hidden,
     and S_s, its covariance, from the slope of the clean guess by its own token. Exact where the clean tokens are
-    jointly Gaussian given the past, approximate otherwise (exact-tests.md, sections 2 and 5).
+    jointly Gaussian given the past, approximate otherwise. A token at exactly level 1 sends and receives no message:
+    its clean guess stays the causal one, so impute a missing token from later ones at a level just below 1.
     Costs, for T tokens of D values, two calls on a batch T times as large and D + 1 gradients per guess.
     """
 
@@ -335,21 +397,33 @@ class SmootherCorrected(Guided):
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
         """The causal guesses with the later tokens' message added."""
+        if not getattr(self.denoiser, "causal", True):
+            raise ValueError("SmootherCorrected repairs causal denoisers; this one sees later tokens already")
+        if levels.ndim > 2:
+            raise ValueError(f"levels have shape {tuple(levels.shape)}, expected one for each token, (B, T)")
         sequences, length = noisy.shape[:2]
         state = self.initial_state(sequences) if state is None else state
-        speaking = [s for s in range(1, length) if bool((levels[:, s] < 1).any())]
+        moved = ((levels > 0) & (levels < 1)).any(dim=0)  # tokens that a message can reach
+        speaking = [s for s in range(1, length) if bool((levels[:, s] < 1).any() and moved[:s].any())]
         with Differentiated(noisy) as leaf:
             denoised = self.denoiser(leaf.noisy, levels, condition, state)
             score = torch.zeros_like(noisy)
             if speaking:
-                score = leaf.gradient(-self.log_density(leaf.noisy, levels, condition, state, speaking))
-                score = -score
+                listening = leaf.noisy * 1  # the message goes to earlier tokens only, a second derivative to all
+                log_density = self.log_density(leaf.noisy, listening, levels, condition, state, speaking)
+                score = leaf.gradient(log_density, listening)
         return leaf.release(denoised).moved_by(score, *self.schedule.shares(levels, noisy))
 
     def log_density(
-        self, noisy: Tensor, levels: Tensor, condition: Tensor | None, state: State, speaking: list[int]
+        self,
+        said: Tensor,
+        noisy: Tensor,
+        levels: Tensor,
+        condition: Tensor | None,
+        state: State,
+        speaking: list[int],
     ) -> Tensor:
-        """sum over speaking s of log p(y_s | y_<s), (B,), as a function of the tokens before each s only."""
+        """sum over speaking s of log p(said_s | noisy_<s), (B,); said and noisy are the same numbers (B, T, ...)."""
         sequences, length = noisy.shape[:2]
         token = noisy.shape[2:]
         copies = torch.arange(sequences, device=noisy.device).repeat_interleave(len(speaking))
@@ -371,15 +445,15 @@ class SmootherCorrected(Guided):
         answer = guess(value, even)
         slope = torch.stack(
             [torch.autograd.grad(one.sum(), value, retain_graph=True)[0] for one in answer.unbind(1)], dim=1
-        )
+        ).detach()
         # The clean guess's covariance V = (sigma^2 / alpha) slope; the covariance before its own token was seen is
         # S = V (1 - alpha^2 / sigma^2 V)^-1, here with alpha = sigma.
         shrunk, axes = torch.linalg.eigh(alpha * (slope + slope.mT) / 2)
         shrunk = shrunk.clamp(0, 1 - 1e-9 if noisy.dtype == torch.float64 else 1 - 1e-5)
         prior = shrunk / (1 - shrunk)  # eigenvalues of S
         alpha_s, sigma_s = self.schedule.shares(levels[copies, place], mean)
-        residual = (noisy[copies, place].detach().flatten(1) - alpha_s * mean)[:, None] @ axes
-        variance = alpha_s**2 * prior + sigma_s**2
+        residual = (said[copies, place].flatten(1) - alpha_s * mean)[:, None] @ axes
+        variance = (alpha_s**2 * prior + sigma_s**2).clamp(min=1e-12)
         log_density: Tensor = -0.5 * (residual.squeeze(1) ** 2 / variance).sum(dim=1)
         return log_density.reshape(sequences, -1).sum(dim=1)
 
@@ -387,11 +461,12 @@ class SmootherCorrected(Guided):
 class Differentiated:
     """Noisy tokens as a leaf to differentiate by, also inside another guidance that differentiates.
 
-    Inside, the outer gradient flows through the inner denoiser's own guess; what the inner guidance adds counts as
-    a constant there (no second derivatives).
+    Inside, the outer gradient flows through all that the inner guidance does, its own gradient included.
     """
 
     def __init__(self, noisy: Tensor):
+        if torch.is_inference_mode_enabled():
+            raise ValueError("guidance needs gradients, which inference_mode() forbids: use torch.no_grad() instead")
         self.nested = torch.is_grad_enabled() and noisy.requires_grad
         self.noisy = noisy if self.nested else noisy.detach().requires_grad_()
         self.mode = torch.enable_grad()
@@ -403,12 +478,15 @@ class Differentiated:
     def __exit__(self, *error: object) -> None:
         self.mode.__exit__(*error)
 
-    def gradient(self, values: Tensor) -> Tensor:
-        """d values / d noisy for values (B,) that each depend on their own sequence."""
+    def gradient(self, values: Tensor, by: Tensor | None = None) -> Tensor:
+        """d values / d noisy (or `by`) for values (B,) that each depend on their own sequence."""
+        by = self.noisy if by is None else by
         if not values.requires_grad:
             raise ValueError("the energy does not depend on the tokens, or was cut from their gradient: use torch ops")
-        (gradient,) = torch.autograd.grad(values.sum(), self.noisy, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(self.noisy) if gradient is None else gradient.detach()
+        (gradient,) = torch.autograd.grad(
+            values.sum(), by, retain_graph=True, create_graph=self.nested, allow_unused=True
+        )
+        return torch.zeros_like(by) if gradient is None else gradient
 
     def release(self, denoised: Denoised) -> Denoised:
         """The guesses, with their graph only where an outer guidance needs it."""
@@ -433,6 +511,24 @@ def mixed(parts: list[tuple[float, Denoised]]) -> Denoised:
         torch.stack([share * guess.clean for share, guess in parts]).sum(dim=0),
         torch.stack([share * guess.noise for share, guess in parts]).sum(dim=0),
     )
+
+
+def repeated(values: Tensor, sequences: int) -> Tensor:
+    """Values for one or B sequences, repeated for `sequences` when those are copies of the B, one after the other."""
+    if len(values) in (1, sequences):
+        return values
+    if sequences % len(values):
+        raise ValueError(f"values for {len(values)} sequences do not fit {sequences} sequences")
+    return values.repeat_interleave(sequences // len(values), dim=0)
+
+
+def of_kind(kind: type[Kind], state: State) -> Kind:
+    """The state, if this guidance made it."""
+    if not isinstance(state, kind):
+        raise ValueError(
+            f"the state is a {type(state).__name__}, expected a {kind.__name__}: let the guided denoiser itself observe"
+        )
+    return state
 
 
 def needed(condition: Tensor | None) -> Tensor:

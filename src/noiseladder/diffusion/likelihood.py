@@ -12,12 +12,13 @@ import torch
 from torch import Generator, Tensor
 
 from .denoiser import Denoises
+from .noise import NoiseSchedule, spread
 from .sampling import draw_noise
 from .state import State
 
 
 @dataclass(frozen=True)
-class Levels:
+class Nodes:
     """Where to look: log-SNRs (N,) and the share of the integral that each stands for (N,), falling on +-limit."""
 
     log_snr: Tensor
@@ -25,30 +26,31 @@ class Levels:
     limit: float
 
 
-def gauss_legendre(points: int = 400, limit: float = 14.0) -> Levels:
+def gauss_legendre(points: int = 400, limit: float = 14.0) -> Nodes:
     """Fixed quadrature nodes: for exact denoisers, and wherever noise is not drawn (Golub and Welsch, 1969)."""
     order = torch.arange(1, points, dtype=torch.float64)
     beside = order / (4 * order**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
-    return Levels(limit * nodes, limit * 2 * vectors[0] ** 2, limit)
+    return Nodes(limit * nodes, limit * 2 * vectors[0] ** 2, limit)
 
 
-def stratified(points: int, generator: Generator, limit: float = 14.0) -> Levels:
+def stratified(points: int, generator: Generator, limit: float = 14.0) -> Nodes:
     """One random log-SNR in each of `points` equal parts of [-limit, limit]: unbiased, for learned denoisers."""
     offset = torch.rand(points, generator=generator, device=generator.device, dtype=torch.float64).cpu()
     place = (torch.arange(points) + offset) / points
-    return Levels(limit * (2 * place - 1), torch.full((points,), 2 * limit / points, dtype=torch.float64), limit)
+    return Nodes(limit * (2 * place - 1), torch.full((points,), 2 * limit / points, dtype=torch.float64), limit)
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Upper bounds on -log p, in nats.
 
-    nats: (B, T) per token, 0 where it was not asked for. values: how many numbers a token holds.
+    nats: (B, T) per token, 0 where it was not asked for. values: how many numbers a token holds. asked: (T,) bool.
     """
 
     nats: Tensor
     values: int
+    asked: Tensor
 
     @property
     def per_sequence(self) -> Tensor:
@@ -57,8 +59,8 @@ class Likelihood:
 
     @property
     def per_step(self) -> float:
-        """Mean nats per token."""
-        return float(self.nats.mean())
+        """Mean nats per token that was asked for."""
+        return float(self.nats[:, self.asked].mean())
 
     @property
     def per_dimension(self) -> float:
@@ -67,14 +69,16 @@ class Likelihood:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `per_step` over sequences."""
-        return float(self.nats.mean(dim=1).std() / math.sqrt(len(self.nats)))
+        """Standard error of `per_step` over sequences; NaN for a single one."""
+        if len(self.nats) < 2:
+            return math.nan
+        return float(self.nats[:, self.asked].mean(dim=1).std() / math.sqrt(len(self.nats)))
 
 
 def negative_log_likelihood(
     denoiser: Denoises,
     tokens: Tensor,
-    levels: Levels,
+    nodes: Nodes,
     noise: Tensor | Generator,
     condition: Tensor | None = None,
     state: State | None = None,
@@ -84,7 +88,7 @@ def negative_log_likelihood(
 ) -> Likelihood:
     """A bound on -log p(tokens) in nats per token, token after token, with the history at `history_level`.
 
-    tokens: (B, T, ...). levels: where to look, `gauss_legendre` or `stratified`. noise: a generator, or the draws
+    tokens: (B, T, ...). nodes: where to look, `gauss_legendre` or `stratified`. noise: a generator, or the draws
     themselves (M, ...) for every token alike: M values shaped like a token, e.g. +1 and -1 for scalar tokens of a
     linear denoiser, whose mean over them is exact. history_level: 0 is ELBO 2 (posterior), 1 is ELBO 1 (prior);
     between, the history is blurred with noise from the generator. given, asked: (T,) bool; tokens that are neither
@@ -99,8 +103,11 @@ def negative_log_likelihood(
     given = torch.zeros(length, dtype=torch.bool) if given is None else given
     asked = ~given if asked is None else asked
     check_subsets(given, asked, length)
-    if not bool(torch.isfinite(tokens).all()):
+    read = given | asked
+    if not bool(torch.isfinite(tokens[:, read]).all()):
         raise ValueError("tokens hold NaN or infinite values: no likelihood; ask for the subset that is there")
+    tokens = torch.where(spread(read[None].to(tokens.device), tokens), tokens, 0.0)
+    at = levels_of(denoiser.schedule, nodes).to(tokens)
     if isinstance(noise, Tensor) and 0 < history_level < 1:
         raise ValueError(f"a history at level {history_level} is blurred with noise: pass a generator as noise")
     sequences = len(tokens)
@@ -111,28 +118,32 @@ def negative_log_likelihood(
         known = None if condition is None else condition[:, t : t + 1]
         with torch.no_grad():
             if asked[t]:
-                nats[:, t] = token_nats(denoiser, token, levels, noise, known, state)
+                nats[:, t] = token_nats(denoiser, token, nodes, at, noise, known, state)
             if t + 1 < length:
                 level = 0.0 if given[t] else history_level if asked[t] else 1.0
                 blur = None
                 if isinstance(noise, Generator) and 0 < level < 1:
                     blur = draw_noise(noise, tuple(token.shape)).to(token)
                 state = denoiser.observe(token, known, state, level, blur)
-    return Likelihood(nats, values)
+    return Likelihood(nats, values, asked)
 
 
 def token_nats(
     denoiser: Denoises,
     token: Tensor,
-    levels: Levels,
+    nodes: Nodes,
+    at: Tensor,
     noise: Tensor | Generator,
     condition: Tensor | None,
     state: State,
 ) -> Tensor:
-    """The bound on -log p(token | state) in nats, (B,), for token (B, 1, ...): one batched denoising call."""
-    sequences, points, values = len(token), len(levels.log_snr), token[0].numel()
+    """The bound on -log p(token | state) in nats, (B,), for token (B, 1, ...): one batched denoising call.
+
+    at: the levels of the nodes, and the one at the lowest log-SNR after them, (N + 1,).
+    """
+    sequences, points, values = len(token), len(nodes.log_snr), token[0].numel()
     schedule = denoiser.schedule
-    at = schedule.level_of_log_snr(levels.log_snr).to(token)
+    at, lowest = at[:-1], at[-1]
     snr = schedule.snr(at).double()
     repeats = points * (len(noise) if isinstance(noise, Tensor) else 1)
     each = torch.arange(sequences, device=token.device).repeat_interleave(repeats)
@@ -145,12 +156,11 @@ def token_nats(
     noisy = schedule.mix(clean, drawn, query)
     guess = denoiser(noisy, query, None if condition is None else condition[each], state[each]).clean
     error = (guess - clean).double().flatten(1).square().sum(dim=1).reshape(sequences, points, -1).mean(dim=2)
-    diffusion = 0.5 * (error * snr * levels.weight.to(snr)).sum(dim=1)  # d snr = snr d log-snr
-    lowest = schedule.level_of_log_snr(torch.tensor(-levels.limit, dtype=torch.float64))
+    diffusion = 0.5 * (error * snr * nodes.weight.to(snr)).sum(dim=1)  # d snr = snr d log-snr
     alpha, sigma = float(schedule.alpha(lowest)), float(schedule.sigma(lowest))
     power = token.double().flatten(1).square().sum(dim=1)
     prior = 0.5 * (alpha**2 * power + values * (sigma**2 - 1 - 2 * math.log(sigma)))
-    decoder = 0.5 * values * (math.log(2 * math.pi * math.e) - levels.limit)
+    decoder = 0.5 * values * (math.log(2 * math.pi * math.e) - nodes.limit)
     return prior + diffusion + decoder
 
 
@@ -159,7 +169,7 @@ def conditional_likelihood(
     tokens: Tensor,
     asked: Tensor,
     given: Tensor,
-    levels: Levels,
+    nodes: Nodes,
     noise: Tensor | Generator,
     condition: Tensor | None = None,
     state: State | None = None,
@@ -167,14 +177,33 @@ def conditional_likelihood(
     """-log p(asked tokens | given tokens) in nats, (B,), for any two subsets (T,) of the tokens (B, T, ...).
 
     log p(x_B | x_A) = log p(x_A, x_B) - log p(x_A), each read causally with missing tokens at level 1, so A may lie
-    in B's future. A difference of two bounds: exact as far as the denoiser is, no bound by itself.
+    in B's future. A difference of two bounds: exact as far as the denoiser is, but no bound by itself unless A comes
+    first. The standard error is that of the mean over sequences.
     """
     check_subsets(given, asked, tokens.shape[1])
-    joint = negative_log_likelihood(denoiser, tokens, levels, noise, condition, state, asked=asked | given)
-    if not bool(given.any()):
-        return joint.per_sequence
-    alone = negative_log_likelihood(denoiser, tokens, levels, noise, condition, state, asked=given)
+    last_given = int(given.nonzero().max()) if bool(given.any()) else -1
+    if last_given < int(asked.nonzero().min()):  # what is given comes first: one bound, no difference
+        return negative_log_likelihood(
+            denoiser, tokens, nodes, noise, condition, state, given=given, asked=asked
+        ).per_sequence
+    joint = negative_log_likelihood(denoiser, tokens, nodes, noise, condition, state, asked=asked | given)
+    alone = negative_log_likelihood(denoiser, tokens, nodes, noise, condition, state, asked=given)
     return joint.per_sequence - alone.per_sequence
+
+
+def levels_of(schedule: NoiseSchedule, nodes: Nodes) -> Tensor:
+    """The levels of the nodes, and the one at the lowest log-SNR after them: (N + 1,), float64.
+
+    Raises ValueError when the schedule does not reach the nodes' limit.
+    """
+    ends = torch.tensor([nodes.limit, -nodes.limit], dtype=torch.float64)
+    reached = schedule.log_snr(schedule.level_of_log_snr(ends * (1 - 1e-6)))  # inside: an exact end is infinite
+    if not torch.allclose(reached, ends, atol=1e-3):
+        raise ValueError(
+            f"the schedule's log-SNR goes from {float(reached[0]):.3g} to {float(reached[1]):.3g} and never reaches"
+            f" +-{nodes.limit:g}: pass nodes with a smaller limit"
+        )
+    return schedule.level_of_log_snr(torch.cat([nodes.log_snr.double(), ends[1:]]))
 
 
 def check_subsets(given: Tensor, asked: Tensor, length: int) -> None:

@@ -88,7 +88,8 @@ class NoiseSchedule(ABC):
             middle = (low + high) / 2
             too_clean = self.log_snr(middle) > log_snr
             low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
-        return ((low + high) / 2).to(log_snr.dtype)
+        level = ((low + high) / 2).masked_fill(log_snr == torch.inf, 0.0).masked_fill(log_snr == -torch.inf, 1.0)
+        return level.masked_fill(log_snr.isnan(), torch.nan).to(log_snr.dtype)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ def clean_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
     tokens = torch.where(spread(mask, tokens), tokens, 0.0)
     if not bool(torch.isfinite(tokens).all()):
         raise ValueError("the batch holds NaN or infinite tokens: set mask to False where a value is missing")
+    if batch.condition is not None and not bool(torch.isfinite(batch.condition).all()):
+        raise ValueError("the batch's condition holds NaN or infinite values: a condition is known at every step")
     return tokens, mask
 
 
@@ -215,7 +217,7 @@ class FusedSNRAsPublished(FusedSNR):
             case Prediction.VELOCITY:
                 return weight / (unclipped + 1)
             case Prediction.NOISE:
-                return weight / unclipped
+                return torch.where(unclipped > 0, weight / unclipped, 0.0)
             case Prediction.FLOW:
                 raise ValueError("the published fused weight knows no flow prediction: use FusedSNR")
 
@@ -237,7 +239,7 @@ def likelihood(schedule: NoiseSchedule, prediction: Prediction, levels: Tensor) 
     1/2 * snr * |d log-SNR / d level| on the squared error of the clean guess; 0 at the exact ends, which have
     no density.
     """
-    inside = (levels > 0) & (levels < 1)
+    inside = (schedule.alpha(levels) > 0) & (schedule.sigma(levels) > 0)  # also where float32 has reached an end
     safe = torch.where(inside, levels, 0.5)
     clean_weight = -0.5 * schedule.log_snr_slope(safe) * schedule.snr(safe)
     return torch.where(inside, over_error_ratio(schedule, prediction, safe, clean_weight), 0.0)

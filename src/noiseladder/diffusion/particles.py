@@ -1,5 +1,6 @@
 """Choosing among samples instead of following gradients: best of n, and Feynman-Kac particles."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,13 +64,15 @@ def particles(
     number falls below `resample_below` * n, particles are resampled (systematic). No network call is added.
 
     noise: (B, n, T, ...). condition (B, T, C) and state (of B sequences) are shared by the n particles. step: with
-    eta > 0, or resampled particles would stay equal. generator: for resampling. Yields a Particles per row.
+    eta > 0, or resampled particles would stay equal; its generators, if several, one for each particle (B * n).
+    generator: for resampling. Yields a Particles per row.
     Raises ValueError for what does not fit.
     """
     check_matrix(matrix)
     if step.eta == 0:
         raise ValueError("particles need a step that draws noise: pass Step(eta=1.0, generators=...)")
     check_noise(noise.flatten(0, 1), matrix, None)
+    check_noise(noise[:, 0], matrix, condition)
     sequences, count = noise.shape[:2]
     each = torch.arange(sequences, device=noise.device).repeat_interleave(count)
     condition = None if condition is None else condition[each]
@@ -102,17 +105,21 @@ def _walk_particles(
         log_weights, cost = log_weights + cost - new, new
 
     for row, next_row in pairwise(matrix.to(noise)):
+        if torch.equal(row, next_row):
+            yield Particles(tokens.reshape(noise.shape), log_weights)
+            continue
         levels, next_levels = row.expand(len(tokens), -1), next_row.expand(len(tokens), -1)
         with torch.no_grad():
             denoised = denoiser(tokens, levels, condition, state)
             weigh(denoised.clean)
-            chosen = resample(log_weights, resample_below, generator)
-            if chosen is not None:
+            few = Particles(noise, log_weights).effective() < resample_below * count
+            if bool(few.any()):
+                chosen = torch.where(few[:, None], resample(log_weights, generator), torch.arange(count).to(few.device))
                 kept = (chosen + count * torch.arange(sequences, device=noise.device)[:, None]).flatten()
                 tokens, denoised = tokens[kept], Denoised(denoised.clean[kept], denoised.noise[kept])
                 cost = cost.flatten()[kept].reshape(sequences, count)
-                average = log_weights.logsumexp(dim=1, keepdim=True) - torch.tensor(float(count)).log()
-                log_weights = average.expand(-1, count).clone()
+                average = log_weights.logsumexp(dim=1, keepdim=True) - math.log(count)
+                log_weights = torch.where(few[:, None], average, log_weights)
             fresh = step.draw(tokens)
             tokens = step(denoiser.schedule, tokens, denoised, levels, next_levels, fresh)
         yield Particles(tokens.reshape(noise.shape), log_weights)
@@ -121,15 +128,10 @@ def _walk_particles(
     yield Particles(tokens.reshape(noise.shape), log_weights)
 
 
-def resample(log_weights: Tensor, below: float, generator: Generator) -> Tensor | None:
-    """Systematic resampling: indices (B, n) of the particles to keep, or None where all sequences have enough.
-
-    All sequences are resampled together when one needs it, which keeps the law of each.
-    """
+def resample(log_weights: Tensor, generator: Generator) -> Tensor:
+    """Systematic resampling: indices (B, n) of the particles to keep."""
     sequences, count = log_weights.shape
     share = log_weights.softmax(dim=1)
-    if bool((1 / (share**2).sum(dim=1) >= below * count).all()):
-        return None
     start = torch.rand(sequences, 1, generator=generator, device=generator.device).to(share)
     points = (start + torch.arange(count, device=share.device)) / count
     return torch.searchsorted(share.cumsum(dim=1), points.contiguous()).clamp(max=count - 1)

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from .denoiser import Denoised, Denoises
-from .noise import NoiseSchedule, spread
+from .noise import NoiseSchedule, check_levels, spread
 from .scheduling_matrix import check_matrix
 from .state import State
 
@@ -158,8 +158,10 @@ def rollout(
     matrix: (rows, T), as wide as a chunk. condition: an iterable of (B, T, C) in step with the noise. level: how
     noisy a generated chunk is remembered (stabilization: about .02, so that small errors are not taken for facts;
     0 takes them for facts); level_noise: an iterable of noise for that, drawn once, or None to scale only.
+    Inside a chunk finished tokens are read clean. Ends with whichever iterable ends first.
     """
     check_matrix(matrix)
+    check_levels(torch.tensor([level]))
     return _rollout(denoiser, noise, matrix, condition, state, step, level, level_noise)
 
 
@@ -194,7 +196,8 @@ def walk(
         state = prepare(state)
     first = 0  # tokens before this one are in the state
     previous = Previous(torch.zeros_like(tokens), torch.full_like(matrix[:1], torch.nan))
-    rows, matrix = matrix.tolist(), matrix.to(tokens.dtype)
+    # Levels in half precision would fall together.
+    rows, matrix = matrix.tolist(), matrix.to(torch.promote_types(tokens.dtype, torch.float32))
     yield tokens
     for number, (row, next_row) in enumerate(pairwise(rows)):
         moving = [t for t, (now, then) in enumerate(zip(row, next_row, strict=True)) if now != then]
@@ -272,6 +275,8 @@ def check_noise(noise: Tensor, matrix: Tensor, condition: Tensor | None) -> None
         )
     if not bool(torch.isfinite(noise).all()):
         raise ValueError("the noise to start from holds NaN or infinite values")
+    if condition is not None and not bool(torch.isfinite(condition).all()):
+        raise ValueError("the condition holds NaN or infinite values: it must be known at every step")
     if condition is not None and condition.shape[:2] != noise.shape[:2]:
         raise ValueError(
             f"condition has shape {tuple(condition.shape)}, expected (B, T, C) with B, T = {tuple(noise.shape[:2])}"

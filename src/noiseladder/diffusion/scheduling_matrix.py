@@ -18,8 +18,8 @@ def staircase(delays: Tensor, steps: int, stairs: Tensor | None = None) -> Tenso
     delays: (T,) integers >= 0. stairs: (steps + 1,) levels falling from 1 to 0, uniform if not given.
     Returns (steps + largest delay + 1, T).
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, expected at least 1 row from noise to clean")
+    if steps != int(steps) or steps < 1:
+        raise ValueError(f"steps is {steps}, expected a whole number, at least 1 row from noise to clean")
     if delays.ndim != 1 or len(delays) == 0 or delays.is_floating_point() or bool((delays < 0).any()):
         raise ValueError(
             f"delays are {delays.dtype} of shape {tuple(delays.shape)}, expected one whole number of rows, 0 or"
@@ -27,8 +27,11 @@ def staircase(delays: Tensor, steps: int, stairs: Tensor | None = None) -> Tenso
         )
     if stairs is None:
         stairs = 1 - torch.arange(steps + 1) / steps
-    elif stairs.shape != (steps + 1,):
-        raise ValueError(f"stairs have shape {tuple(stairs.shape)}, expected ({steps + 1},): steps + 1 levels")
+    elif stairs.shape != (steps + 1,) or stairs[0] != 1 or stairs[-1] != 0 or not bool((stairs.diff() <= 0).all()):
+        raise ValueError(
+            f"stairs have shape {tuple(stairs.shape)} and go from {float(stairs[0]):g} to {float(stairs[-1]):g},"
+            f" expected ({steps + 1},): steps + 1 levels that fall from 1 to 0"
+        )
     rows = torch.arange(steps + int(delays.max()) + 1)
     return stairs[(rows[:, None] - delays[None, :]).clamp(0, steps)]
 
@@ -85,11 +88,15 @@ def trapezoid(tokens: int, steps: int, delay: int, stairs: Tensor | None = None)
 
 def keyframes(tokens: int, steps: int, every: int, stairs: Tensor | None = None) -> Tensor:
     """Every `every`-th token first, then all between. For networks that are not causal."""
+    if every < 1:
+        raise ValueError(f"every is {every}, expected at least 1 token from one keyframe to the next")
     return staircase((torch.arange(tokens) % every != 0).long() * steps, steps, stairs)
 
 
 def chunks(tokens: int, steps: int, size: int, stairs: Tensor | None = None) -> Tensor:
     """Groups of `size` tokens, each denoised together, one group after the other."""
+    if size < 1:
+        raise ValueError(f"size is {size}, expected at least 1 token in a chunk")
     return staircase(torch.arange(tokens) // size * steps, steps, stairs)
 
 
@@ -103,6 +110,11 @@ def check_matrix(matrix: Tensor, given: Tensor | None = None, early_stop: bool =
         raise ValueError(
             f"the scheduling matrix is {matrix.dtype} of shape {tuple(matrix.shape)}, expected floats of shape"
             " (rows, T): a row for each sampling step, a column for each token"
+        )
+    if given is not None and (given.dtype != torch.bool or given.shape != matrix.shape[1:]):
+        raise ValueError(
+            f"given is {given.dtype} of shape {tuple(given.shape)}, expected bool of shape ({matrix.shape[1]},): one"
+            " for each column of the scheduling matrix"
         )
     bad = ~((matrix >= 0) & (matrix <= 1))
     if bool(bad.any()):

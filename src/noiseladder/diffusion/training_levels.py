@@ -69,6 +69,10 @@ class Constant:
 
     level: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.level <= 1:
+            raise ValueError(f"level is {self.level}, expected a number in [0, 1]: 0 is clean, 1 is pure noise")
+
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         return torch.full((sequences, length), self.level, device=generator.device)
 
