@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exact import JointDenoiser, KalmanDenoiser, StoryDenoiser, sampled_covariance
+from exact import JointDenoiser, KalmanDenoiser, sampled_covariance
 from noiseladder.diffusion.batch import Batch
-from noiseladder.diffusion.denoiser import Denoiser, Prediction
+from noiseladder.diffusion.denoiser import Denoised, Denoiser, Prediction
 from noiseladder.diffusion.guidance import (
     ConditionGuided,
     EnergyGuided,
@@ -66,13 +66,23 @@ def test_energy_around_the_smoother_is_energy_around_the_joint_denoiser():
     torch.testing.assert_close(corrected.noise, joint.noise, atol=1e-10, rtol=1e-10)
 
 
-def test_the_smoother_survives_tokens_that_are_certain():
-    """The second token copies the first, so nothing is left to know of it: its covariance is 0."""
-    stories = torch.tensor([[1.0, 1.0, 0.5, 0.0], [-1.0, -1.0, 0.0, 1.0]], dtype=torch.float64)[..., None]
-    copies = StoryDenoiser(stories, torch.tensor([0.5, 0.5], dtype=torch.float64))
-    levels = torch.tensor([[0.0, 0.0, 0.5, 0.5]], dtype=torch.float64)
-    guess = SmootherCorrected(copies)(stories[:1], levels)
-    assert bool(torch.isfinite(guess.clean).all())
+class OneConstant(KalmanDenoiser):
+    """Independent tokens of two numbers: one of unit variance, one that is always 0."""
+
+    causal = True
+
+    def __call__(self, noisy, levels, condition=None, state=None):
+        alpha, sigma = self.schedule.shares(levels, noisy)
+        varies = torch.tensor([1.0, 0.0], dtype=noisy.dtype)
+        return Denoised(alpha * noisy * varies, torch.where(varies > 0, sigma * noisy, noisy))
+
+
+def test_the_smoother_survives_numbers_that_are_certain():
+    levels = torch.tensor([[0.5, 0.0, 0.5]], dtype=torch.float64)
+    noisy = random(1, 3, 2)
+    noisy[:, 1, 1] = 0
+    denoiser = OneConstant(PROCESS)
+    torch.testing.assert_close(SmootherCorrected(denoiser)(noisy, levels).clean, denoiser(noisy, levels).clean)
 
 
 def test_the_smoother_refuses_what_it_cannot_repair():
