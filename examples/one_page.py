@@ -82,6 +82,7 @@ def sines(sequences: int, length: int, generator: Generator) -> Tensor:
 
 def main() -> None:
     """Train for 2000 steps, then roll out for ten times the training length."""
+    torch.set_num_threads(1)  # tensors this small are faster on one core
     generator = Generator().manual_seed(0)
     torch.manual_seed(0)
     network = Network(token_size=2)
