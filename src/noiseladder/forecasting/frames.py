@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LONG = (("unique_id", "ds", "y"), ("item_id", "timestamp", "target"))
 TIME_NAMES = ("ds", "timestamp", "date", "time", "datetime")
 
+LARGEST = 1e18  # the network computes in float32, and its squares must fit
+
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV or Parquet file as a data frame. Raises ValueError for an empty or unreadable file, OSError for none."""
@@ -125,10 +127,13 @@ def _numbers(columns: pd.DataFrame) -> pd.DataFrame:
                 f"column {name!r}, row {row + 1} holds {columns[name].iloc[row]!r}, expected a number (leave the cell"
                 " empty if the value is missing)"
             )
-        infinite = numbers[name].abs() == float("inf")
+        infinite = numbers[name].abs() > LARGEST
         if infinite.any():
             row = int(infinite.to_numpy().argmax())
-            raise ValueError(f"column {name!r}, row {row + 1} is infinite, expected a finite number or an empty cell")
+            raise ValueError(
+                f"column {name!r}, row {row + 1} is infinite or beyond {LARGEST:g},"
+                " expected a number of ordinary size or an empty cell"
+            )
     return numbers
 
 
