@@ -57,7 +57,7 @@ def broken(**changes: object) -> pd.DataFrame:
     [
         (broken(b=(4, "oops")), "column 'b', row 5 holds 'oops', expected a number"),
         (broken(a=(2, float("inf"))), "column 'a', row 3 is infinite"),
-        (broken(a=(2, -1e300)), "column 'a', row 3 is infinite or beyond 1e+18"),
+        (broken(a=(2, -1e300)), "column 'a', row 3 is infinite or beyond 1e.18"),
         (broken(ds=(2, "yesterdayish")), "column 'ds', row 3 holds 'yesterdayish', expected a date"),
         (pd.concat([wide(), wide().tail(1)]), "is there twice"),
         (wide().iloc[::-1], "not sorted"),
