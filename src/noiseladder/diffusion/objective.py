@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from .batch import Batch
 from .denoiser import AnswersQueries, Denoiser, Prediction, hide_pure_noise
 from .noise import NoiseSchedule, check_levels, spread
+from .state import State
 from .training_levels import DrawLevels, independent
 
 Weight = Callable[[NoiseSchedule, Prediction, Tensor], Tensor]
@@ -47,10 +48,23 @@ class DiffusionForcing:
         Raises ValueError when tokens that count are not finite, or when the level sampler leaves [0, 1].
         """
         clean, real = clean_tokens(batch)
-        levels, noise, noisy = self.draw(denoiser, clean, real, self.draw_levels, generator)
-        condition = self.maybe_drop(batch.condition, generator)
-        condition = None if condition is None else condition[part]
         state = denoiser.initial_state(len(clean[part]))
+        return self.after(denoiser, state, clean, real, batch.condition, generator, part)
+
+    def after(
+        self,
+        denoiser: Denoiser,
+        state: State,
+        clean: Tensor,
+        real: Tensor,
+        condition: Tensor | None,
+        generator: Generator,
+        part: slice,
+    ) -> Tensor:
+        """The loss of tokens that follow what `state` holds of the sequences `part`; all else is the whole batch's."""
+        levels, noise, noisy = self.draw(denoiser, clean, real, self.draw_levels, generator)
+        condition = self.maybe_drop(condition, generator)
+        condition = None if condition is None else condition[part]
         if self.query_levels is None:
             output, _ = denoiser.network(hide_pure_noise(noisy, levels)[part], levels[part], condition, state)
             return self.compare(denoiser, output, clean, noise, levels, real, part)
