@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXTRAS := forecasting,chicago,bench,tensorboard,dev
+EXTRAS := forecasting,chicago,planning,video,imitation,interop,bench,tensorboard,dev
 # One thread per test worker: our tensors are small, and threads that wait for each other are slower than one.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
@@ -27,6 +27,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "noiseladder needs Python 3.11: make PYTHON=python3.11")'
 	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	# Its environments and meshes are read, its requirements are not wanted: they break with mujoco 4.
+	$(BIN)/python -m pip install --quiet --no-deps ogbench==1.2.2
 	touch $(READY)
 
 setup: $(READY)
