@@ -17,8 +17,8 @@ RADIUS = 0.1
 OFFSET = -0.2
 """Where a wall's centre lies from its cell, on both axes: D4RL's body rests at (1.2, 1.2) when its joints say 0, its
 walls are centred on cell + 1. So the centre of the body is free in [i - .6, i + .2] of a free cell i."""
-DEEPEST = 0.05
-"""Contacts are soft: how far a body may press into a wall and still stand in a state that occurs."""
+DEEPEST = 0.08
+"""Contacts are soft: how far a body at full speed may get into a wall."""
 
 _WALL, _FREE, _GOAL = "#1", "O0. ", "G"
 
