@@ -84,7 +84,8 @@ class PointMass:
 
     def reward(self, observation: Tensor, goal: Tensor) -> Tensor:
         """1 within .5 of the goal, else 0: observation (B, 4), goal (B, 2) -> (B,)."""
-        return ((observation[:, :2] - goal).norm(dim=1) <= GOAL_RADIUS).to(observation.dtype)
+        distance: Tensor = (observation[:, :2] - goal).norm(dim=1)
+        return (distance <= GOAL_RADIUS).to(observation.dtype)
 
     def _random_place(self, generator: Generator) -> Tensor:
         cells = self.maze.cells
