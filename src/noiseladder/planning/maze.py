@@ -79,11 +79,15 @@ class Maze:
 
     def clearance(self, position: Tensor) -> Tensor:
         """Free way of the body's edge to the nearest wall, at most 1: (..., 2) -> (...); negative when pressed in."""
-        cell = torch.floor(position - OFFSET + 0.5).long()
+        cell = self.cell_of(position)
         apart = (position[..., None, :] - (cell[..., None, :] + _AROUND + OFFSET)).abs() - 0.5
         # Outside a box: the distance to it. Inside: minus the way to its nearest side.
         distance: Tensor = apart.clamp(min=0).norm(dim=-1) + apart.amax(-1).clamp(max=0)
         return distance.where(self.wall_at(cell[..., None, :] + _AROUND), 1 + RADIUS).amin(-1) - RADIUS
+
+    def cell_of(self, position: Tensor) -> Tensor:
+        """The cell that a body stands in, (..., 2) -> (..., 2) whole numbers: walls have an offset, so has this."""
+        return torch.floor(position - (OFFSET - 0.5)).long()
 
     def wall_at(self, cell: Tensor) -> Tensor:
         """Whether these cells (..., 2) are walls; everything outside the layout is."""

@@ -87,6 +87,10 @@ class PointMass:
         distance: Tensor = (observation[:, :2] - goal).norm(dim=1)
         return (distance <= GOAL_RADIUS).to(observation.dtype)
 
+    def contact(self, observation: Tensor) -> Tensor:
+        """Whether a wall pushes: (B, 4) -> (B,) booleans."""
+        return ~self.maze.inside(observation[:, :2], -MARGIN)
+
     def _random_place(self, generator: Generator) -> Tensor:
         cells = self.maze.cells
         cell = cells[int(torch.randint(len(cells), (), generator=generator))]
