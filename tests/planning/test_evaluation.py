@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from noiseladder.planning import evaluation as judging
 from noiseladder.planning.evaluation import HEADER, Evaluation, bootstrap, decision_times, evaluate, live
+from noiseladder.planning.maze import Norms
 from noiseladder.planning.world import Start
 
 
@@ -75,7 +76,7 @@ def test_a_perfect_planner_scores_perfectly() -> None:
     assert torch.equal(found.latched, found.returns)
     assert found.success.all()
     assert torch.equal(found.collisions, torch.where(GOALS > 4.5, 11 - 5, 0).double())  # from step 5 on, to the right
-    assert torch.equal(found.scores((0.0, 8.0)), 100 * (11 - GOALS) / 8)
+    assert torch.equal(found.scores(Norms(0.0, 8.0)), 100 * (11 - GOALS) / 8)
 
 
 def test_doing_nothing_scores_nothing() -> None:
@@ -186,8 +187,8 @@ def test_impossible_requests() -> None:
         evaluate(Line(), Straight(), [])
     with pytest.raises(ValueError, match="batch is 0"):
         evaluate(Line(), Straight(), SEEDS, batch=0)
-    with pytest.raises(ValueError, match="must be larger"):
-        evaluate(Line(), Straight(), SEEDS).score((1.0, 1.0))
+    with pytest.raises(ValueError, match="high must be larger"):
+        evaluate(Line(), Straight(), SEEDS).score(Norms(1.0, 1.0))
 
 
 def test_bootstrap_intervals_cover() -> None:
@@ -216,7 +217,7 @@ def test_pairing_removes_what_is_hard_for_both() -> None:
     slow = replace(fast, returns=fast.returns - 0.5)
     assert slow.mean_return().high > fast.mean_return().low
     assert (fast.against(slow).low, fast.against(slow).high) == (0.5, 0.5)
-    assert fast.against(slow, (0.0, 50.0)).mean == pytest.approx(1.0)
+    assert fast.against(slow, Norms(0.0, 50.0)).mean == pytest.approx(1.0)
     with pytest.raises(ValueError, match="same seeds"):
         fast.against(evaluate(Line(), Straight(), range(1, 21)))
 
@@ -263,11 +264,11 @@ def test_thinking_is_timed_and_the_world_is_not(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_table_and_the_json_say_the_same() -> None:
     found: Evaluation = evaluate(Line(), Straight(), SEEDS)
-    plain = json.loads(json.dumps(found.to_json((0.0, 8.0)), allow_nan=False))
+    plain = json.loads(json.dumps(found.to_json(Norms(0.0, 8.0)), allow_nan=False))
     assert plain["return"]["mean"] == pytest.approx(float((11 - GOALS).mean()))
     assert plain["score"]["mean"] == pytest.approx(float((11 - GOALS).mean()) / 0.08)
     assert plain["returns"] == (11 - GOALS).tolist()
-    row = found.row("straight", (0.0, 8.0))
+    row = found.row("straight", Norms(0.0, 8.0))
     assert f"{plain['score']['mean']:.1f} [" in row
     assert len(row) == len(HEADER)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .maze import Norms
 from .world import Start, World, seeded
 
 HEADER = (
@@ -163,19 +164,19 @@ class Evaluation:
         """(E,) bool: the goal was reached at some step."""
         return ~self.arrival.isnan()
 
-    def scores(self, norms: tuple[float, float]) -> Tensor:
-        """(E,), 100 (return - lowest) / (highest - lowest), with D4RL's `norms` = (lowest, highest)."""
+    def scores(self, norms: Norms) -> Tensor:
+        """(E,), D4RL's 100 (return - low) / (high - low)."""
         return normalised(self.returns, norms)
 
     def mean_return(self) -> Interval:
         """The mean return."""
         return bootstrap(self.returns)
 
-    def score(self, norms: tuple[float, float]) -> Interval:
+    def score(self, norms: Norms) -> Interval:
         """The normalised score."""
         return bootstrap(self.scores(norms))
 
-    def latched_score(self, norms: tuple[float, float]) -> Interval:
+    def latched_score(self, norms: Norms) -> Interval:
         """The normalised score of the latched return."""
         return bootstrap(normalised(self.latched, norms))
 
@@ -191,7 +192,7 @@ class Evaluation:
         """The mean number of steps in contact; None where the world does not tell."""
         return None if self.collisions is None else bootstrap(self.collisions)
 
-    def against(self, other: Evaluation, norms: tuple[float, float] | None = None) -> Interval:
+    def against(self, other: Evaluation, norms: Norms | None = None) -> Interval:
         """How much more this planner returned than `other` in the same episodes, in scores where norms are given.
 
         Pairing removes what is hard or easy about an episode for both. Raises ValueError when the seeds differ.
@@ -208,7 +209,7 @@ class Evaluation:
         """Median and 99th percentile of a call of plan(), milliseconds."""
         return quantiles(self.seconds)
 
-    def row(self, name: str, norms: tuple[float, float] | None = None) -> str:
+    def row(self, name: str, norms: Norms | None = None) -> str:
         """One line of a table under `HEADER`."""
         success = self.success_rate()
         percent = Interval(100 * success.mean, 100 * success.low, 100 * success.high)
@@ -221,7 +222,7 @@ class Evaluation:
             f" {f'{self.mean_arrival():.1f}':>22} {latched:>22} {touched:>11} {median:>9.2f} {slow:>9.2f}"
         )
 
-    def to_json(self, norms: tuple[float, float] | None = None) -> dict[str, Any]:
+    def to_json(self, norms: Norms | None = None) -> dict[str, Any]:
         """Everything as plain numbers and lists, for `json.dumps`; what is unknown is None."""
         touched = self.mean_collisions()
         median, slow = self.milliseconds()
@@ -290,12 +291,11 @@ def paired_difference(ours: Tensor, theirs: Tensor, draws: int = 4000, level: fl
     return bootstrap(ours.double() - theirs.double(), draws, level, seed)
 
 
-def normalised(returns: Tensor, norms: tuple[float, float]) -> Tensor:
-    """100 (return - lowest) / (highest - lowest), with `norms` = (lowest, highest) (Fu et al., 2020)."""
-    lowest, highest = norms
-    if not highest > lowest:
-        raise ValueError(f"norms are {norms}; they are (lowest, highest) return, and the second must be larger")
-    return 100 * (returns - lowest) / (highest - lowest)
+def normalised(returns: Tensor, norms: Norms) -> Tensor:
+    """100 (return - low) / (high - low), (Fu et al., 2020)."""
+    if not norms.high > norms.low:
+        raise ValueError(f"{norms}: these are the returns that score 0 and 100, so high must be larger than low")
+    return 100 * (returns - norms.low) / (norms.high - norms.low)
 
 
 def decision_times(world: World, planner: Planner, seeds: Sequence[int], calls: int = 100, warmup: int = 1) -> Tensor:
