@@ -38,8 +38,8 @@ Floats = NDArray[np.float64]
 class Leaves:
     """Where children are wanted: one row for each child, so a node that gets two is there twice.
 
-    states: of the parents, n rows. keys: (n,), names of the children's own random numbers. slots: (n,), which child
-    of its parent each will be, 0 the first. chance: (n,), whether the parent is a chance node. depth: (n,), of the
+    states: of the parents, n rows. keys: (n,), names of the children's own random numbers. slots: (n,), which draw
+    of its parent each is, 0 the first. chance: (n,), whether the parent is a chance node. depth: (n,), of the
     parents, 0 at the root.
     """
 
@@ -61,6 +61,8 @@ class Children:
     states: n rows. rewards: (n,), on the way from the parent into the child. values: (n,), an estimate of all that
     follows. ended: (n,) bool, nothing follows. chance: (n,) bool, the child is a chance node. weights: (n,) > 0, prior
     weight of a decision or probability of an outcome; None where children are samples of their law and count the same.
+    labels: (n,) whole numbers >= 0; children of one parent with one label are the same: drawn again, a child gains
+    weight and no node is added. Where decisions or outcomes are few, this lets a tree become deep. None: all differ.
     """
 
     states: State
@@ -69,6 +71,7 @@ class Children:
     ended: Tensor | None = None
     chance: Tensor | None = None
     weights: Tensor | None = None
+    labels: Tensor | None = None
 
 
 Expand = Callable[[Leaves], Children]
@@ -85,7 +88,10 @@ class By(Enum):
 
 @dataclass(frozen=True)
 class Widening:
-    """A node visited n times may have ceil(scale * n^power) children, at most `most` (Couetoux et al., 2011)."""
+    """A node visited n times may draw ceil(scale * n^power) children, at most `most` (Couetoux et al., 2011).
+
+    Draws that ended take no room: to visit one again teaches nothing, and a value that rests on few outcomes is luck.
+    """
 
     scale: float = 1.0
     power: float = 0.5
@@ -98,9 +104,11 @@ class Widening:
                 " in [0, 1] and at least one child"
             )
 
-    def allowed(self, visits: Index) -> Index:
-        """Number of children by number of visits."""
-        return np.minimum(np.ceil(self.scale * visits.astype(np.float64) ** self.power), self.most).astype(np.int64)
+    def allowed(self, visits: Index, over: Index) -> Index:
+        """Number of draws by number of visits and of draws that ended."""
+        room = np.ceil(self.scale * visits.astype(np.float64) ** self.power).astype(np.int64)
+        allowed: Index = np.minimum(room + over, self.most)
+        return allowed
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class SearchOptions:
     exploration: float = 0.5
     discount: float = 1.0
     decisions: Widening = field(default_factory=Widening)
-    outcomes: Widening = field(default_factory=Widening)
+    outcomes: Widening = field(default_factory=lambda: Widening(power=0.7))
     by: By = By.BEST
     trust: float = 0.0
     keep_estimates: bool = False
@@ -188,11 +196,12 @@ def shapes(states: State) -> tuple[tuple[int, ...], ...]:
 
 
 COLUMNS: dict[str, type] = {
-    "parent": np.int64, "slot": np.int64, "depth": np.int64, "key": np.uint64, "visits": np.int64,
-    "total": np.float64, "best": np.float64, "estimate": np.float64, "reward": np.float64, "discount": np.float64,
-    "weight": np.float64, "chance": np.bool_, "ended": np.bool_, "kind": np.int64, "row": np.int64,
-    "first": np.int64, "room": np.int64, "count": np.int64, "new_visits": np.int64, "new_total": np.float64,
-}  # fmt: skip
+    **dict.fromkeys(("parent", "slot", "depth", "visits", "kind", "row", "label", "new_visits"), np.int64),
+    **dict.fromkeys(("first", "room", "count", "draws", "over"), np.int64),
+    **dict.fromkeys(("total", "best", "estimate", "reward", "discount", "weight", "new_total"), np.float64),
+    **dict.fromkeys(("chance", "ended"), np.bool_),
+    "key": np.uint64,
+}
 
 
 class Tree:
@@ -221,6 +230,9 @@ class Tree:
     first: Index  # children lie in `kids` from here
     room: Index  # how many may lie there before the block moves
     count: Index  # how many do
+    draws: Index  # how many were drawn, those included that were known already
+    over: Index  # how many draws ended
+    label: Index
     new_visits: Index  # of the batch under way, 0 between batches
     new_total: Floats
 
@@ -280,13 +292,13 @@ class Tree:
         return self.kids[np.where(there, self.first[nodes][:, None] + places, 0)], there
 
     def adopt(self, parents: Index, nodes: Index) -> None:
-        """Enter new nodes, sorted by parent, as children; parents repeat."""
+        """Enter nodes, sorted by parent, as children; parents repeat."""
         families, sizes = np.unique(parents, return_counts=True)
         needed = self.count[families] + sizes
         small = needed > self.room[families]
         if small.any():
             self._move(families[small], needed[small])
-        self.kids[self.first[parents] + self.slot[nodes]] = nodes
+        self.kids[self.first[parents] + self.count[parents] + ramps(sizes)] = nodes
         self.count[families] = needed
 
     def _move(self, nodes: Index, needed: Index) -> None:
@@ -391,11 +403,11 @@ def select(tree: Tree, options: SearchOptions, batch: int) -> Selection:
             end_counts.append(walkers[over])
             nodes, walkers = nodes[~over], walkers[~over]
         visits, have = tree.visits[nodes] + walkers, tree.count[nodes]
-        allowed = options.decisions.allowed(visits)
+        allowed = options.decisions.allowed(visits, tree.over[nodes])
         chance = tree.chance[nodes]
         if chance.any():
-            allowed = np.where(chance, options.outcomes.allowed(visits), allowed)
-        fresh = np.clip(allowed - have, 0, walkers)
+            allowed = np.where(chance, options.outcomes.allowed(visits, tree.over[nodes]), allowed)
+        fresh = np.clip(allowed - tree.draws[nodes], 0, walkers)
         parents.append(np.repeat(nodes, fresh))
         left = np.where(have > 0, walkers - fresh, 0)
         on = left > 0
@@ -462,20 +474,20 @@ def spread(tree: Tree, options: SearchOptions, nodes: Index, walkers: Index) -> 
 
 
 def attach(tree: Tree, expand: Expand, options: SearchOptions, found: Selection) -> Index:
-    """Expand all selected leaves and enter their children; one call for each shape of state."""
+    """Expand all selected leaves, one call for each shape of state; the nodes that were drawn, new or not."""
     fresh: list[Index] = []
     kinds = tree.kind[found.parents]
     for kind in np.unique(kinds):
         parents = np.sort(found.parents[kinds == kind], kind="stable")
         _, sizes = np.unique(parents, return_counts=True)
-        slots = tree.count[parents] + ramps(sizes)
+        slots = tree.draws[parents] + ramps(sizes)
         keys = child_keys(tree.key[parents], slots)
         leaves = Leaves(tree.state(parents), keys, slots, tree.chance[parents], tree.depth[parents])
         with torch.no_grad():
             children = expand(leaves)
         tree.calls += 1
         fresh.append(enter(tree, options, parents, leaves, children))
-    return np.concatenate(fresh)
+    return np.unique(np.concatenate(fresh))
 
 
 def enter(tree: Tree, options: SearchOptions, parents: Index, leaves: Leaves, children: Children) -> Index:
@@ -495,14 +507,37 @@ def enter(tree: Tree, options: SearchOptions, parents: Index, leaves: Leaves, ch
     depth = leaves.depth + 1
     if options.depth is not None:
         ended = ended | (depth >= options.depth)
+    drawn, labels = np.full(count, -1), np.full(count, -1)  # the node of each draw
+    first = np.arange(count)
+    if children.labels is not None:
+        labels = column("labels", children.labels, count).astype(np.int64)
+        kids, there = tree.families(parents)
+        same = there & (tree.label[kids] == labels[:, None])
+        known = same.any(axis=1)
+        drawn[known] = kids[known, same[known].argmax(axis=1)]
+        _, first, back = np.unique(np.stack([parents, labels]), axis=1, return_index=True, return_inverse=True)
+        new = ~known[first]
+        numbers = np.where(new, tree.size + np.cumsum(new) - 1, -1)
+        drawn = np.where(known, drawn, numbers[back.reshape(-1)])
+        first = first[new]
+    else:
+        drawn = tree.size + first
+    states = children.states if len(first) == count else children.states[torch.from_numpy(first)]
     nodes = tree.append(
-        children.states, count, parent=parents, slot=leaves.slots, depth=depth, key=leaves.keys, best=values,
-        estimate=values, reward=rewards, discount=np.where(chance, 1.0, options.discount), weight=weights,
-        chance=chance, ended=ended,
+        states, len(first), parent=parents[first], slot=leaves.slots[first], depth=depth[first], key=leaves.keys[first],
+        best=values[first], estimate=values[first], reward=rewards[first], weight=0.0, chance=chance[first],
+        discount=np.where(chance[first], 1.0, options.discount), ended=ended[first], label=labels[first],
     )  # fmt: skip
-    tree.new_visits[nodes], tree.new_total[nodes] = 1, values
-    tree.adopt(parents, nodes)
-    return nodes
+    tree.adopt(parents[first], nodes)
+    np.add.at(tree.weight, drawn, weights)
+    np.add.at(tree.draws, parents, 1)
+    np.add.at(tree.over, parents, tree.ended[drawn])
+    # A child that is known already is visited once more, with what is known of it.
+    known_already = tree.visits[drawn] > 0
+    mean = tree.total[drawn] / np.maximum(tree.visits[drawn], 1)
+    np.add.at(tree.new_visits, drawn, 1)
+    np.add.at(tree.new_total, drawn, np.where(known_already, mean, tree.estimate[drawn]))
+    return drawn
 
 
 def column(name: str, tensor: Tensor, count: int) -> Floats:
@@ -525,7 +560,7 @@ def back_up(tree: Tree, options: SearchOptions, found: Selection, fresh: Index) 
         if depth < len(found.levels):
             inner = found.levels[depth]
             renew(tree, options, inner[tree.count[inner] > 0])
-            here = np.concatenate([inner, here])
+            here = np.union1d(inner, here)
         visits, total = tree.new_visits[here], tree.new_total[here]
         tree.visits[here] += visits
         tree.total[here] += total
@@ -583,20 +618,15 @@ def principal_path(tree: Tree, by: By = By.BEST, trust: float = 0.0) -> list[int
     return path
 
 
-def choice_law(tree: Tree, strength: float, by: By = By.MEAN, same: Index | None = None) -> Floats:
-    """Probabilities of the root's children (n,) in the law of decisions tilted by exp(strength * expected return).
+def choice_law(tree: Tree, strength: float, by: By = By.MEAN) -> Floats:
+    """Probabilities of the root's children (n,): prior weight times exp(strength * expected return), normalised.
 
-    same: (n,) labels; children that are the same decision share what their walks have found, which matters where
-    decisions are few and returns are chance. The expectation is inside the exponential: tilting by the returns
-    themselves would choose like a gambler.
+    The expectation is inside the exponential; tilting by the returns themselves would choose like a gambler.
     """
     children = tree.children(0)
     if not len(children):
         raise ValueError("the root has no children yet: search before you choose")
-    worth, visits = tree.worth(children, by), tree.visits[children]
-    if same is not None:
-        _, label = np.unique(same, return_inverse=True)
-        worth = (np.bincount(label, worth * visits) / np.bincount(label, visits))[label]
+    worth = tree.worth(children, by)
     law = tree.weight[children] * np.exp(strength * (worth - worth.max()))
     probabilities: Floats = law / law.sum()
     return probabilities
@@ -626,6 +656,7 @@ def reroot(tree: Tree, node: int, state: State | None = None) -> Tree:
     new.parent[1 : new.size] = number[new.parent[1 : new.size]]
     new.depth[: new.size] -= tree.depth[node]
     new.parent[0], new.slot[0], new.reward[0], new.discount[0], new.weight[0] = -1, 0, 0.0, 1.0, 1.0
+    new.label[0] = 0
     new.first[:] = new.room[:] = new.count[:] = 0
     for kind, rows in enumerate(tree.states):
         here = np.flatnonzero(new.kind[: new.size] == kind)
