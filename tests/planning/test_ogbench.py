@@ -219,7 +219,7 @@ def test_next_cells_are_those_of_their_guide(theirs: Any, layout: Layout) -> Non
     guide = Oracle(layout)
 
     def place() -> Tensor:
-        return centre(torch.tensor(layout.free[chance.integers(len(layout.free))])) + chance.random(2)
+        return centre(torch.tensor(layout.free[chance.integers(len(layout.free))])) + torch.from_numpy(chance.random(2))
 
     for _ in range(60):
         here, there = place(), place()
