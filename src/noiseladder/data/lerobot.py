@@ -379,9 +379,13 @@ def _write_tables(folder: Path, written: _Written, task: str) -> None:
     episodes.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(arrow.Table.from_pylist(written.abouts), episodes)
     # LeRobot reads this file with pandas and takes the task from its index.
+    columns_for_pandas = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy_kind, "metadata": None}
+        for name, kind, numpy_kind in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    ]
+    about = {"index_columns": ["task"], "column_indexes": [], "columns": columns_for_pandas, "pandas_version": "2.2.0"}
     tasks = arrow.table({"task_index": [0], "task": [task]})
-    index = {"index_columns": ["task"], "column_indexes": [], "columns": [], "pandas_version": "2.2.0"}
-    parquet.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(index)}), folder / "meta" / "tasks.parquet")
+    parquet.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(about)}), folder / "meta" / "tasks.parquet")
 
 
 def _write_info(folder: Path, written: _Written, first: Episode) -> None:

@@ -77,7 +77,7 @@ def read_zarr(folder: Path) -> Iterator[Episode]:
         raise ValueError(f"{folder} has {', '.join(data) or 'nothing'} in data, expected action among them")
     if ends.ndim != 1 or len(ends) == 0:
         raise ValueError(f"{folder} holds no episodes: meta/episode_ends has shape {ends.shape}")
-    cameras = [name for name, array in data.items() if array.ndim == 4]
+    cameras = sorted(name for name, array in data.items() if array.ndim == 4)  # folders list in any order
     starts = np.concatenate([[0], ends[:-1]])
     try:
         notes = json.loads(root.attrs.get("notes", "[]"))

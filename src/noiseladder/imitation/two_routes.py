@@ -6,7 +6,6 @@ on one side or the other, so that what is done at one place has two modes. No ex
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +44,7 @@ class TwoRoutes:
 
     def step(self, position: Tensor, action: Tensor) -> Tensor:
         """position (B, 2), action (B, 2), a move, shortened to `longest_move` -> the next position (B, 2)."""
-        length = action.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        length: Tensor = action.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return position + action * (self.longest_move / length).clamp(max=1.0)
 
     def crashed(self, before: Tensor, after: Tensor) -> Tensor:
@@ -53,12 +52,14 @@ class TwoRoutes:
         move = after - before
         share = -(before * move).sum(-1) / move.square().sum(-1).clamp(min=1e-12)
         nearest = before + share.clamp(0, 1).unsqueeze(-1) * move
-        return (nearest.norm(dim=-1) < self.radius) | (after[..., 1].abs() > self.shore)
+        found: Tensor = (nearest.norm(dim=-1) < self.radius) | (after[..., 1].abs() > self.shore)
+        return found
 
     def arrived(self, position: Tensor) -> Tensor:
         """Whether a boat is in the harbour, within .1 of (1, 0), (B,) bool."""
         harbour = torch.tensor([1.0, 0.0], dtype=position.dtype, device=position.device)
-        return (position - harbour).norm(dim=-1) < 0.1
+        found: Tensor = (position - harbour).norm(dim=-1) < 0.1
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,13 @@ class Helm:
         room = course.shore - course.radius
         distance = course.radius + room * (0.35 + 0.2 * float(torch.rand((), generator=generator)))
         speed = course.longest_move * (0.6 + 0.3 * float(torch.rand((), generator=generator)))
+        # Before the island, past it and to the harbour; the straight lines between these keep clear of it.
+        marks = [torch.tensor(mark) for mark in ((-0.15, side * distance), (0.15, side * distance), (1.0, 0.0))]
         positions, actions = [], []
         for _ in range(course.time_limit):
-            aim = self._aim(position[0], side, distance)
-            toward = aim - position[0]
+            while len(marks) > 1 and float(position[0, 0]) > float(marks[0][0]) - 0.05:
+                marks.pop(0)
+            toward = marks[0] - position[0]
             move = speed * toward / toward.norm().clamp(min=speed)
             move = (move + self.wander * torch.randn(2, generator=generator)).unsqueeze(0)
             after = course.step(position, move)
@@ -99,19 +103,6 @@ class Helm:
             np.asarray(torch.stack(actions)),
             notes={"seed": seed, "side": side},
         )
-
-    def _aim(self, position: Tensor, side: float, distance: float) -> Tensor:
-        """A point a little ahead on an arc about the island, then the harbour."""
-        x, y = float(position[0]), float(position[1])
-        if x > 0.35 * self.course.radius:
-            # The arc is left on a tangent: straight to the harbour once the island is not in between.
-            blocked = self.course.crashed(position, torch.tensor([1.0, 0.0]))
-            if not bool(blocked) and math.hypot(x, y) > self.course.radius + 0.03 and x > 0.5:
-                return torch.tensor([1.0, 0.0])
-        ahead = math.atan2(side * y, -x) + 0.5  # the angle from the start's side, over the top or below
-        ahead = min(max(ahead, 0.6), math.pi - 0.2)
-        reach = distance if ahead < 0.75 * math.pi else 0.75
-        return torch.tensor([-reach * math.cos(ahead), side * reach * math.sin(ahead)])
 
 
 def sail(course: TwoRoutes, positions: Tensor) -> tuple[Tensor, Tensor]:
