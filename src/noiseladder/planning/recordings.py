@@ -82,9 +82,10 @@ def read_npz(path: Path | str) -> Recording:
     path = _existing(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            return _from_keys({name: file[name] for name in file.files if name in _KEYS}, str(path))
-    except (zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
-        raise ValueError(f"{path} is no whole .npz file ({error}): copy or save it again") from error
+            found = {name: file[name] for name in file.files if name in _KEYS}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no whole .npz file of numbers: save it again with numpy.savez") from error
+    return _from_keys(found, str(path))
 
 
 def read_hdf5(path: Path | str) -> Recording:
@@ -102,7 +103,7 @@ def read_hdf5(path: Path | str) -> Recording:
         with h5py.File(path, "r") as file:
             found = {name: file[name][()] for name in (*_KEYS, "infos/goal") if name in file}
     except OSError as error:
-        raise ValueError(f"{path} is no whole HDF5 file ({error}): copy it again") from error
+        raise ValueError(f"{path} is no whole HDF5 file: copy it again") from error
     if "infos/goal" in found:
         found.setdefault("goals", found.pop("infos/goal"))
     return _without_repeats(_from_keys(found, str(path)))
@@ -174,7 +175,7 @@ def _checked(name: str, array: Array, dimensions: int, kind: type, observations:
         raise ValueError(f"there are {len(observations)} observations but {len(array)} {name}: give one for each step")
     array = np.ascontiguousarray(array, dtype=kind)
     if array.dtype.kind == "f":
-        finite = np.isfinite(array).reshape(len(array), -1).all(1)
+        finite = np.isfinite(array).all(tuple(range(1, dimensions)))
         if not finite.all():
             raise ValueError(f"{name} hold NaN or infinity, first in row {int(finite.argmin())}: leave such rows out")
     return array
