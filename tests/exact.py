@@ -280,8 +280,9 @@ class StoryDenoiser(ExactDenoiser):
 
     def read(self, noisy: Tensor, levels: Tensor, state: State) -> tuple[Denoised, State]:
         assert isinstance(state, StoryBelief)
-        start, length = int(state.position[0]), noisy.shape[1]
-        stories = self.stories[:, start : start + length]
+        length = noisy.shape[1]
+        places = state.position[:, None] + torch.arange(length)  # sequences of a batch may be at different tokens
+        stories = self.stories[:, places].transpose(0, 1)  # (B, N, T, D)
         alpha, sigma = self.schedule.shares(levels, noisy)
         distance = ((noisy[:, None] - alpha[:, None] * stories) ** 2).sum(-1)  # (B, N, T)
         # A token without noise rules stories out; a hidden one says nothing.
@@ -291,7 +292,7 @@ class StoryDenoiser(ExactDenoiser):
         after = StoryBelief(log_weight[..., -1], state.position + length)
         if not self.causal:
             log_weight = log_weight[..., -1:].expand_as(log_weight)
-        clean = torch.einsum("bnt,ntd->btd", torch.softmax(log_weight, dim=1), stories)
+        clean = torch.einsum("bnt,bntd->btd", torch.softmax(log_weight, dim=1), stories)
         noise = (noisy - alpha * clean) / sigma.masked_fill(sigma == 0, 1.0)
         return Denoised(clean, noise), after
 

@@ -6,6 +6,7 @@ from the keys of nodes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from noiseladder.diffusion.state import State
 from noiseladder.planning.keyed_noise import normal, root_key, uniform
-from noiseladder.planning.search import Children, Leaves
+from noiseladder.planning.search import Children, Leaves, Tree, choose, plant, search
+from noiseladder.planning.search_picture import BedResult, Curve
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Gamble:
 
     levels: int = 1
     start = place([0.0])
+
+    @property
+    def floor(self) -> float:
+        """The zero of the scale: gambling at once, then playing well."""
+        return self.worth(1.0)
+
+    @property
+    def length(self) -> int:
+        """Expansions in one whole plan."""
+        return 2 * self.levels
 
     def __call__(self, leaves: Leaves) -> Children:
         here = leaves.states
@@ -97,6 +109,14 @@ class LinearQuadratic:
         return float(-x @ self.riccati[0][0] @ x) - self.noise**2 * sum(float(p.trace()) for p in ends)
 
     @property
+    def floor(self) -> float:
+        return self.idle
+
+    @property
+    def length(self) -> int:
+        return self.steps * (2 if self.noise > 0 else 1)
+
+    @property
     def idle(self) -> float:
         """Value of never acting, the zero of the scale on which 99 % is measured (without noise)."""
         return float(self.coast(self.start.values, torch.zeros(1)))
@@ -150,9 +170,18 @@ class Grid:
     worth what walking at random gives. Exact by dynamic programming over cells and steps left.
     """
 
-    steps: int = 6
+    steps: int = 4
     slip: float = 0.2
     start = place([0.0, 0.0])
+
+    @property
+    def floor(self) -> float:
+        """What walking at random gives."""
+        return float(self.random[self.steps, 0, 0])
+
+    @property
+    def length(self) -> int:
+        return 2 * self.steps
 
     @property
     def pays(self) -> Tensor:
@@ -242,3 +271,30 @@ def best_of_n(problem, plans: int, seed: int) -> tuple[float, float, int]:
         depth += 1
     best = int(total.argmax())
     return float(first[best]), float(total[best]), calls
+
+
+def first_action(tree: Tree, child: int) -> float:
+    """The decision that a child of the root stands for."""
+    state = tree.state(np.array([child]))
+    assert isinstance(state, Place)
+    return float(state.action[0])
+
+
+def compare(name, problem, options, budgets, seeds, by) -> BedResult:
+    """Tree search and best-of-n at the same numbers of expansions; seconds are of the processor."""
+    found, rival = [], []
+    for budget in budgets:
+        for seed in seeds:
+            start = time.process_time()
+            tree = plant(problem.start, seed, value=problem.floor)
+            for _ in search(problem, tree, options, budget):
+                pass
+            worth = problem.worth(first_action(tree, choose(tree, by=by)))
+            found.append((tree.walks, time.process_time() - start, worth))
+            start = time.process_time()
+            action, _, calls = best_of_n(problem, max(1, budget // problem.length), seed)
+            rival.append((calls, time.process_time() - start, problem.worth(action)))
+    shape = (len(budgets), len(seeds), 3)
+    curves = [np.array(rows).reshape(shape) for rows in (found, rival)]
+    tree_curve, rival_curve = (Curve(c[..., 0].mean(1), c[..., 1].mean(1), c[..., 2]) for c in curves)
+    return BedResult(name, problem.value, problem.floor, tree_curve, rival_curve)

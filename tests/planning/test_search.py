@@ -1,10 +1,12 @@
 """The tree search by itself: what every tree must satisfy, whatever it searches."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-
 from beds import Gamble, Grid, LinearQuadratic, Place
+
 from noiseladder.planning.keyed_noise import bits, child_keys, normal, root_key, uniform
 from noiseladder.planning.search import (
     By,
@@ -239,7 +241,7 @@ def test_paths_and_choices():
     tree = grown(Grid(), SearchOptions(decisions=Widening(4, 0, 4)), 800)
     path = principal_path(tree)
     assert path[0] == 0
-    assert all(tree.parent[b] == a for a, b in zip(path, path[1:]))
+    assert all(tree.parent[b] == a for a, b in pairwise(path))
     law = choice_law(tree, 5.0)
     assert law.sum() == pytest.approx(1)
     assert law.argmax() == tree.worth(tree.children(0), By.MEAN).argmax()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,8 +55,9 @@ class DiffusionTree:
     (B,); None is 0. matrix: (rows, c), how a chunk is denoised: few rows are cheap. ahead: (rows, l) for the look-ahead
     after the chunk, which may stop early and then is noisy; None does not look. ended: of a chunk, (B, c, ...) ->
     (B,) bool. level: how noisy a chunk is remembered. decided: (c, ...) bool, see above. alternate: decision chunks
-    and chance chunks take turns, a decision first. step: DDIM; it may not draw noise of its own, as a node's noise
-    belongs to its key.
+    and chance chunks take turns, a decision first; a decision earns nothing until its outcome is there. label: of a
+    chunk, (B, c, ...) -> (B,) whole numbers >= 0, equal for decisions or outcomes that are the same; None: all differ.
+    step: DDIM; it may not draw noise of its own, as a node's noise belongs to its key.
     """
 
     denoiser: Denoises
@@ -69,6 +70,7 @@ class DiffusionTree:
     level: float = 0.0
     decided: Tensor | None = None
     alternate: bool = False
+    label: Score | None = None
     step: Step = DDIM
     dtype: torch.dtype = torch.float32
 
@@ -104,14 +106,17 @@ class DiffusionTree:
         tokens = self.sample(denoiser, noise, self.matrix, memory)
         if self.decided is None:
             after = self.remember(tokens, memory, leaves)
-            chance = ~asked if self.alternate else torch.zeros_like(asked)
-            return self.judge(tokens, after, leaves, chance)
+            if not self.alternate:
+                return self.judge(tokens, after, leaves, torch.zeros_like(asked))
+            judged = self.judge(tokens, after, leaves, ~asked)
+            return replace(judged, rewards=torch.where(asked, judged.rewards, 0.0))
         # A new decision has no consequences yet: its memory ends before the chunk, and it earns nothing.
         after = select(asked, self.remember(tokens, memory, leaves), memory) if bool(asked.any()) else memory
         judged = self.judge(tokens, after, leaves, ~asked)
         nothing = torch.zeros_like(judged.rewards)
         ended = None if judged.ended is None else judged.ended & asked
-        return Children(judged.states, torch.where(asked, judged.rewards, nothing), judged.values, ended, ~asked)
+        rewards = torch.where(asked, judged.rewards, nothing)
+        return replace(judged, rewards=rewards, ended=ended)
 
     def judge(self, tokens: Tensor, after: State, leaves: Leaves, chance: Tensor) -> Children:
         """Reward, value and end of these chunks."""
@@ -121,7 +126,8 @@ class DiffusionTree:
             seen = torch.cat([tokens, self.sample(self.denoiser, noise, self.ahead, after)], dim=1)
         values = torch.zeros(count, dtype=self.dtype) if self.value is None else self.value(seen)
         ended = None if self.ended is None else self.ended(tokens)
-        return Children(Imagined(after, tokens), self.reward(tokens), values, ended, chance)
+        labels = None if self.label is None else self.label(tokens)
+        return Children(Imagined(after, tokens), self.reward(tokens), values, ended, chance, labels=labels)
 
     def sample(self, denoiser: Denoises, noise: Tensor, matrix: Tensor, memory: State) -> Tensor:
         """The sampler's own walk down the matrix, whose checks were done once."""
