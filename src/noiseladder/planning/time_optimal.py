@@ -30,6 +30,7 @@ SPEED_STEP = LATTICE_SPEED / TOP
 ROUND_STEPS = 2 / PER_CELL / SPEED_STEP / TIME_STEP
 """Simulator steps that one lattice step takes."""
 _FINE = 2 * TOP  # the greatest displacement, in lattice steps
+_EDGE = _FINE / PER_CELL  # of the disc, blurred to what full speed covers in a step: times grow evenly with the way
 _AT_ONCE = 16  # goals
 _NEVER = 1e6
 
@@ -69,12 +70,13 @@ def lattice(maze: Maze) -> Lattice:
 def times_outside(lattice: Lattice, goals: Tensor) -> Tensor:
     """The least number of simulator steps outside each goal's disc, ever: goals (G, 2) -> (G, S).
 
-    Bellman's equation, cost of a step = share of its ends outside, swept until nothing changes.
+    Bellman's equation, cost of a step = how far its ends are outside, swept until nothing changes.
     """
-    outside = (torch.cdist(lattice.places, goals.float()) > GOAL_RADIUS).float().repeat_interleave(len(_SPEEDS), 0)
+    away = torch.cdist(lattice.places, goals.float())
+    outside = ((away - GOAL_RADIUS) / _EDGE + 0.5).clamp(0, 1).repeat_interleave(len(_SPEEDS), 0)
     resting = (_SPEEDS == 0).all(1).repeat(len(lattice.points))
     time = torch.full(outside.shape, _NEVER)
-    time[resting] = _NEVER * outside[resting]
+    time[resting] = torch.where(outside[resting] > 0, _NEVER, 0.0)
     while True:
         # The ends' costs belong to states, so that one sum per state serves all nine forces.
         onward = time + outside / 2
