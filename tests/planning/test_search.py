@@ -244,7 +244,7 @@ def test_paths_and_choices():
     assert all(tree.parent[b] == a for a, b in pairwise(path))
     law = choice_law(tree, 5.0)
     assert law.sum() == pytest.approx(1)
-    assert law.argmax() == tree.worth(tree.children(0), By.MEAN).argmax()
+    assert law.argmax() == (tree.weight[tree.children(0)] * np.exp(5 * tree.worth(tree.children(0)))).argmax()
     with pytest.raises(ValueError, match="no children"):
         choose(plant(Grid().start))
 

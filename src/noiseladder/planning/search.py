@@ -618,10 +618,11 @@ def principal_path(tree: Tree, by: By = By.BEST, trust: float = 0.0) -> list[int
     return path
 
 
-def choice_law(tree: Tree, strength: float, by: By = By.MEAN) -> Floats:
+def choice_law(tree: Tree, strength: float, by: By = By.BEST) -> Floats:
     """Probabilities of the root's children (n,): prior weight times exp(strength * expected return), normalised.
 
-    The expectation is inside the exponential; tilting by the returns themselves would choose like a gambler.
+    The expectation is inside the exponential; tilting by the returns themselves would choose like a gambler. By.BEST is
+    the mean over outcomes at a chance node; By.MEAN is diluted by what nodes were thought worth when they were new.
     """
     children = tree.children(0)
     if not len(children):
