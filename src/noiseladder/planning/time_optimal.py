@@ -95,7 +95,7 @@ class TimeOptimal:
     hold: steps for which the two forces of the look-ahead are held, of which the first is carried out.
     """
 
-    def __init__(self, maze: Maze, hold: tuple[int, int] = (4, 6)) -> None:
+    def __init__(self, maze: Maze, hold: tuple[int, int] = (6, 6)) -> None:
         if min(hold) < 1:
             raise ValueError(f"hold is {hold}: each force is held for at least 1 step")
         self.maze, self.hold = maze, hold
