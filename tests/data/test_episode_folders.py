@@ -78,12 +78,24 @@ def test_episodes_without_pictures_or_without_state(tmp_path, write, loss):
     assert back.state.shape == (6, 0)
 
 
-def test_episodes_of_lerobot_may_be_read_out_of_order_and_partly(tmp_path):
+def test_films_of_lerobot_need_not_be_in_the_order_of_the_episodes(tmp_path):
+    """Episode 0 is filmed last and episode 3 first: the list of episodes says at which second each begins."""
     write_lerobot_or_skip(tmp_path / "set", [episode(number, steps=4) for number in range(4)])
-    later = list(read_episodes(tmp_path / "set"))[2]
-    assert later.name == "episode 2"
-    assert abs(int(later.pictures["front"][0, 0, 0, 2]) - 70) < 8  # the ground of episode 2, not of its neighbours
-    assert next(iter(read_episodes(tmp_path / "set"))).name == "episode 0"
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "set" / "meta/episodes/chunk-000/file-000.parquet"
+    rows = parquet.read_table(path).to_pylist()
+    begins = [row["videos/observation.images.front/from_timestamp"] for row in rows]
+    for row, begin in zip(rows, reversed(begins)):
+        row["videos/observation.images.front/from_timestamp"] = begin
+    parquet.write_table(arrow.Table.from_pylist(rows), path)
+    for number, back in enumerate(read_episodes(tmp_path / "set")):
+        ground = {camera: int(frames[0, 0, 0, 2]) for camera, frames in back.pictures.items()}
+        assert abs(ground["front"] - 20 * (3 - number) - 30) < 8
+        assert abs(ground["side"] - 20 * number - 30) < 8
+        moved = [int(np.argmax(frame[16, :, 0] > 150)) for frame in back.pictures["front"]]
+        assert moved == [0, 4, 8, 12]
 
 
 def test_the_info_and_the_statistics_of_lerobot(tmp_path):

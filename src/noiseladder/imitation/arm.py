@@ -24,9 +24,9 @@ PINCH = "grip_pinch"  # the point between the finger tips
 POINTING_DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 # The elbow is up here; inverse kinematics started from here keeps it up.
 HOME_JOINTS = np.array([-1.941, -1.898, 2.129, -1.801, -1.571, -1.941])
-# Software OpenGL pays for every corner: 185,000 faces become 21,000, and 64 pixels show no difference.
-ARM_CELL, GRIPPER_CELL = 0.008, 0.0016
-FEWEST_FACES = 60  # what would fall below keeps its own mesh
+# Software OpenGL pays for every corner: of 185,000 faces a few thousand are left, and 64 pixels show no difference.
+ARM_CELL, GRIPPER_CELL = 0.016, 0.004
+FEWEST_FACES = 60  # a part that would have fewer is merged less
 
 
 def arm_folder() -> Path:
@@ -78,9 +78,11 @@ def coarsen(specification: Any, cell: float) -> None:
         turn = np.empty(9)
         mujoco.mju_quat2Mat(turn, model.mesh_quat[index])
         corners = corners @ turn.reshape(3, 3).T + model.mesh_pos[index]
-        corners, faces = merge_corners(corners, faces, cell)
-        if len(faces) < FEWEST_FACES:
-            continue
+        merged, finer = merge_corners(corners, faces, cell), cell
+        while len(merged[1]) < min(FEWEST_FACES, len(faces)):
+            finer /= 2
+            merged = merge_corners(corners, faces, finer)
+        corners, faces = merged
         mesh = by_name[name]
         mesh.name, mesh.file = name, ""
         mesh.usernormal = mesh.userfacenormal = mesh.usertexcoord = mesh.userfacetexcoord = []

@@ -31,6 +31,7 @@ def tabletop(size: int) -> Any:
     # Shadows and smoothed edges cost more than everything else in software OpenGL; so does a large canvas.
     quality, canvas = specification.visual.quality, specification.visual.global_
     quality.shadowsize, quality.offsamples = 0, 0
+    quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2  # of what is round, and of each side of a box
     canvas.offwidth = canvas.offheight = size
     light = specification.visual.headlight
     light.ambient, light.diffuse, light.specular = [0.4] * 3, [0.25] * 3, [0.1] * 3
