@@ -77,6 +77,26 @@ app.command(
     help="Train on real series in front of you and hold the forecasts against what came.",
 )
 
+data = App(name="data", help="Look at your own recordings, or make some to learn from.")
+data.command(
+    "noiseladder.recipes.data_inspect:inspect_data",
+    name="inspect",
+    help="Say what is in a folder of videos or episodes, what fits a model and what is missing.",
+)
+collect = App(name="collect", help="Record walks in Doom, or make clips of your own videos.")
+collect.command(
+    "noiseladder.recipes.data_collect:collect_doom_walks",
+    name="doom",
+    help="Record walks in Doom: three actions, the pose of every frame. Killed, it goes on.",
+)
+collect.command(
+    "noiseladder.recipes.data_collect:collect_video",
+    name="video",
+    help="Read your own videos, arrays or episodes into a store of clips.",
+)
+data.command(collect)
+app.command(data)
+
 USER_MISTAKE, OUR_MISTAKE, INTERRUPTED = 2, 1, 130
 
 
@@ -129,8 +149,9 @@ def _explain(error: CycloptsError) -> str:
     match error:
         case UnknownCommandError(unused_tokens=[given, *_]):
             # Not cyclopts' own sentence: it would import every command to find the nearest.
-            names = [name for name in app if not name.startswith("-")]
-            nearest = get_close_matches(given, [*app], n=1)
+            group = error.app or app
+            names = [name for name in group if not name.startswith("-")]
+            nearest = get_close_matches(given, [*group], n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(names)}"
             kind = "option" if given.startswith("-") else "command"
             return f"unknown {kind} {given!r}; {hint}"

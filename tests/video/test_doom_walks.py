@@ -13,9 +13,10 @@ import pytest
 
 from noiseladder.video.clip import Clip
 from noiseladder.video.collect import Collected, collect_doom, default_folder, doom_store
-from noiseladder.video.doom import DoomOptions, Map, record, shrink
+from noiseladder.video.doom import DoomOptions, Map, record
 from noiseladder.video.doom_explorer import FORWARD, TURN_LEFT, TURN_RIGHT
 from noiseladder.video.doom_maps import MazeOptions
+from noiseladder.video.resize import shrink
 from noiseladder.video.store import ClipStore, shard_folder
 
 needs_vizdoom = pytest.mark.skipif(
@@ -43,6 +44,9 @@ def test_shrinking_takes_the_mean_of_the_middle_square() -> None:
     assert small[0, 0].tolist() == [50, 50, 50]
     assert small.sum() == 150
     assert shrink(screen[:, 20:140], 64).shape == (64, 64, 3)
+    assert np.array_equal(shrink(screen, 120), screen[:, 20:140])
+    with pytest.raises(ValueError, match="160x120, expected at least 121x121"):
+        shrink(screen, 121)
 
 
 @needs_vizdoom

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .clip import Clip, one_hot, write_arrays
 from .doom_explorer import ACTIONS, FORWARD, TURN_LEFT, TURN_RIGHT, Explorer, FloorPlan, floor_plan
 from .doom_maps import CELL, MazeOptions, make_maze, map_name, text_map, wad
+from .resize import shrink
 
 TURN = 5  # degrees a tic
 TICS = 3  # of 35 a second, so that a second has 11.7 frames
@@ -71,15 +71,6 @@ def check_installed() -> None:
     """Raise ImportError with what to do when VizDoom is not there."""
     if find_spec("vizdoom") is None:
         raise ImportError("Doom worlds need VizDoom: pip install 'noiseladder[video]'")
-
-
-def shrink(screen: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The middle square of a screen (H, W, 3), as (size, size, 3); each pixel is the mean of the area it covers."""
-    height, width = screen.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(screen[top : top + side, left : left + side])
-    return np.asarray(square.resize((size, size), Image.Resampling.BOX))
 
 
 class Engine:
