@@ -91,7 +91,7 @@ def test_the_books_balance(name):
         kids = children[node]
         assert (tree.parent[kids] == node).all()
         assert (tree.depth[kids] == tree.depth[node] + 1).all()
-        assert tree.visits[node] >= 1 + tree.visits[kids].sum() - (node == 0) * 0
+        assert tree.visits[node] >= 1 + tree.visits[kids].sum()
         if not len(kids):
             continue
         worth = tree.reward[kids] + tree.discount[kids] * best[kids]
@@ -181,14 +181,14 @@ def test_a_rerooted_tree_is_the_fresh_one():
     """With batches of 1 and values not scaled over the tree, what happened below a node depends on nothing above it."""
     problem = LinearQuadratic(4)
     options = SearchOptions(batch=1, normalise=False, exploration=0.3)
-    tree = grown(problem, options, 600)
+    tree = grown(problem, options, 400)
     child = choose(tree, by=By.VISITS)
     kept = reroot(tree, child)
     fresh = plant(tree.state(np.array([child])), value=float(tree.estimate[child]), key=tree.key[child : child + 1])
     for _ in search(problem, fresh, options, int(tree.visits[child]) - 1):
         pass
-    assert len(kept) == len(fresh) > 100
-    for more in (0, 50):
+    assert len(kept) == len(fresh) > 60
+    for more in (0, 20):
         if more:
             for one in (kept, fresh):
                 for _ in search(problem, one, options, more):
@@ -225,6 +225,15 @@ def test_widening_holds():
     inner = np.flatnonzero(tree.count[: len(tree)] > 0)
     assert (tree.count[inner] <= np.minimum(np.ceil(1.5 * tree.visits[inner] ** 0.5) + tree.over[inner], 12)).all()
     assert tree.count[0] == 12
+
+
+def test_outcomes_that_ended_take_no_room():
+    """Every visit of a chance node whose outcomes all end draws anew: a value must not rest on few of them."""
+    tree = grown(Gamble(1), SearchOptions(batch=16, exploration=3.0), 1000)
+    for node in tree.children(0):
+        proposals = tree.weight[node]  # visits that only proposed this decision once more
+        assert tree.draws[node] == tree.over[node] == tree.visits[node] - proposals
+        assert tree.weight[tree.children(int(node))].sum() == tree.draws[node]
 
 
 def test_depth_and_stopping():

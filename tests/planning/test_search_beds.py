@@ -11,7 +11,7 @@ from noiseladder.planning.search_picture import draw_tree, draw_value_against_bu
 
 LQ = SearchOptions(batch=16, exploration=0.1, keep_estimates=True, decisions=Widening(2, 0.5))
 GRID = SearchOptions(batch=16, exploration=1.5, decisions=Widening(4, 0, 4), outcomes=Widening(1, 0.5))
-GAMBLE = SearchOptions(batch=16, exploration=1.0, outcomes=Widening(1, 0.85))
+GAMBLE = SearchOptions(batch=16, exploration=3.0, outcomes=Widening(1, 0.85))
 
 
 def grown(problem, options, budget, seed=0):
@@ -27,7 +27,7 @@ def test_the_safe_pay_is_chosen_over_the_gamble(levels):
     problem = Gamble(levels)
     trees = [grown(problem, GAMBLE, 1500, seed) for seed in range(6)]
     assert all(first_action(tree, choose(tree, by=By.VISITS)) == -1 for tree in trees)
-    assert np.mean([tree.value() for tree in trees]) == pytest.approx(problem.value, rel=0.1)
+    assert np.mean([tree.value() for tree in trees]) == pytest.approx(problem.value, rel=0.02)
 
 
 def test_the_first_action_is_riccatis():
@@ -80,7 +80,8 @@ def test_search_beats_best_of_n_where_outcomes_are_chance(tmp_path):
     ]
     for result in results:
         assert result.share(result.tree)[-1].mean() > 0.97
-        assert result.share(result.tree)[-1].mean() > result.share(result.best_of_n)[-1].mean() - 1e-3
+        equal = len(result.tree.calls) - 1
+        assert result.share(result.tree)[-1].mean() > result.share(result.best_of_n)[equal].mean()
     figure = draw_value_against_budget(results, tmp_path / "value.png")
     assert len(figure.axes) == 6
     assert (tmp_path / "value.png").stat().st_size > 10_000
