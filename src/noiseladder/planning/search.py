@@ -117,11 +117,11 @@ class SearchOptions:
 
     batch: walks in one call of `expand`. exploration: how much a little visited child is worth; .1 to
     .5 does well where dynamics are certain, 1.5 to 3 where outcomes are chance and few of them may be luck. discount:
-    for every edge but those into a chance node, which is the same moment as its decision. decisions, outcomes: how many
-    children a node may have. by: the value that walks follow. trust: a child counts in the best only with this share of the
-    visits of the most visited one: 0 where dynamics are certain, above 0 where a value may be luck. keep_estimates: a
-    node's own estimate stays a candidate of its maximum; right where it is the value of a plan that exists.
-    normalise: bring values to [0, 1] over the tree before adding exploration, so that it does not depend on the
+    for every edge but those into a chance node, which is the same moment as its decision. decisions, outcomes: how
+    many children a node may have. by: the value that walks follow. trust: a child counts in the best only with this
+    share of the visits of the most visited one: 0 where dynamics are certain, above 0 where a value may be luck.
+    keep_estimates: a node's own estimate stays a candidate of its maximum; right where it is the value of a plan that
+    exists. normalise: bring values to [0, 1] over the tree before adding exploration, so that it does not depend on the
     scale of rewards. depth: nodes this deep are not expanded.
     """
 
