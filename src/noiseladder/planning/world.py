@@ -22,10 +22,17 @@ class World(Protocol):
     time_limit: steps in an episode. observation_size, action_size, goal_size: O, A, G. Actions are clipped to [-1, 1].
     """
 
-    time_limit: int
-    observation_size: int
-    action_size: int
-    goal_size: int
+    @property
+    def time_limit(self) -> int: ...
+
+    @property
+    def observation_size(self) -> int: ...
+
+    @property
+    def action_size(self) -> int: ...
+
+    @property
+    def goal_size(self) -> int: ...
 
     def start(self, generators: Sequence[Generator]) -> Start:
         """One episode for each generator, so that an episode does not depend on its batch."""

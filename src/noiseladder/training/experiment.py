@@ -34,6 +34,7 @@ class Experiment:
     batches: (step, generator) -> Batch; a pure function, so that a resumed run needs no iterator state.
     validation: sequences that are never trained on; None measures nothing and stops nothing early.
     picture: (denoiser, path) -> writes a PNG of a sample to `path`.
+    files: (folder) -> writes what using the weights needs beyond them into the run folder, once, before training.
     blocks: modules that are only ever called as `block(...)`, which `shard` gathers one at a time; without them
         the whole denoiser is gathered for each pass and sharded between the passes.
     """
@@ -43,4 +44,5 @@ class Experiment:
     batches: Batches
     validation: Batch | None = None
     picture: Callable[[Denoiser, Path], None] | None = None
+    files: Callable[[Path], None] | None = None
     blocks: Sequence[nn.Module] = ()

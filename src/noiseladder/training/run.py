@@ -55,6 +55,8 @@ def run(
             sweep(folder / "checkpoints")
             replace_text(folder / "recipe.json", json.dumps(recipe, indent=2) + "\n")
         training, experiment = start_or_restore(make, options, folder, recipe, ranks)
+        if ranks.first and experiment.files is not None:
+            experiment.files(folder)
         sinks: list[Sink] = []
         if ranks.first:
             sinks.append(CSVMetrics(folder / "metrics.csv", training.steps_done))

@@ -1,0 +1,88 @@
+"""What a planner knows besides its network: roads and body, read off the recording, and the layout of its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from noiseladder.training.tensors_file import read_tensors, write_tensors
+
+from .body import Body
+from .plan_tokens import PlanTokens
+from .recordings import Recording
+from .roads import Roads, shortest
+from .stories import Stories
+
+KIND = "planning knowledge"
+FILE = "knowledge.safetensors"
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """roads, body: learned from one recording. tokens: how plans are written. source: which recording, in words."""
+
+    roads: Roads
+    body: Body
+    tokens: PlanTokens
+    source: str = ""
+
+    @classmethod
+    def learn(cls, recording: Recording, steps: int, near: float, source: str = "") -> Knowledge:
+        """Learn all from a recording; `steps` world steps in a token, a goal is reached within `near`."""
+        body = Body.learn(recording)
+        roads = Roads.learn(recording, body.axes)
+        low, high = roads.centres.min(0).values, roads.centres.max(0).values
+        tokens = PlanTokens(
+            steps=steps,
+            axes=body.axes,
+            speed=Stories(roads, body).top_speed,
+            limit=body.limit or 0.0,
+            middle=tuple(((low + high) / 2).tolist()),
+            extent=(high - low).max().item() / 2,
+            near=near,
+        )
+        return cls(roads, body, tokens, source)
+
+    @property
+    def stories(self) -> Stories:
+        """What the body could have done."""
+        return Stories(self.roads, self.body)
+
+    def save(self, folder: Path) -> None:
+        """Write knowledge.safetensors into a folder, atomically."""
+        first, second = torch.isfinite(self.roads.roads).nonzero().T
+        tensors = {
+            "centres": self.roads.centres,
+            "first": first.int(),
+            "second": second.int(),
+            "length": self.roads.roads[first, second],
+        }
+        note = {
+            "kind": KIND,
+            "size": self.roads.size,
+            "body": asdict(self.body),
+            "tokens": asdict(self.tokens),
+            "source": self.source,
+        }
+        write_tensors(folder / FILE, tensors, note)
+
+    @classmethod
+    def load(cls, folder: Path) -> Knowledge:
+        """Read it back. Raises ValueError for a damaged or foreign file, OSError where there is none."""
+        tensors, note = read_tensors(folder / FILE)
+        if note.get("kind") != KIND:
+            raise ValueError(
+                f"{folder / FILE} holds {note.get('kind')!r}, expected {KIND!r}: train the maze recipe again"
+            )
+        centres = tensors["centres"]
+        roads = torch.full((len(centres), len(centres)), torch.inf)
+        roads[tensors["first"].long(), tensors["second"].long()] = tensors["length"]
+        tokens = {**note["tokens"], **{name: tuple(note["tokens"][name]) for name in ("middle", "reaches")}}
+        return cls(
+            Roads(centres, roads, shortest(roads), note["size"]),
+            Body(**note["body"]),
+            PlanTokens(**tokens),
+            note["source"],
+        )

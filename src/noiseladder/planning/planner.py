@@ -1,0 +1,149 @@
+"""A planner samples what it will do and what will come of it, does the beginning, looks, and plans again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from noiseladder.diffusion.denoiser import Denoiser, Denoises
+from noiseladder.diffusion.sampling import DDIM, Step, final, sample
+from noiseladder.diffusion.scheduling_matrix import full_sequence, staircase
+from noiseladder.diffusion.state import State
+
+from .knowledge import Knowledge
+from .plan_tokens import on_way
+
+Guide = Callable[[Denoises, "Context"], Denoises]
+"""Wraps the denoiser for one plan: guidance is a denoiser around a denoiser."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a guide is told: where plans begin (B, O), their goals (B, G) and the knowledge to read tokens with."""
+
+    observation: Tensor
+    goal: Tensor
+    knowledge: Knowledge
+
+    def positions(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T, D) -> positions (B, T K, P), differentiable."""
+        axes = self.knowledge.tokens.axes
+        repeats = len(tokens) // len(self.observation)
+        return self.knowledge.tokens.positions(tokens, self.observation[:, :axes].repeat_interleave(repeats, dim=0))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """tokens (B, T, D), positions (B, T K, P), rewards (B, T); actions (B, h, A) are those to do before planning again."""
+
+    tokens: Tensor
+    positions: Tensor
+    rewards: Tensor
+    actions: Tensor
+    way: Tensor
+
+
+class Planner:
+    """Plans with a causal denoiser; `plan(observation, goal)` is all that an evaluator needs.
+
+    horizon: tokens in a plan, or None for as many as the way to the goal takes. execute: tokens to do before planning
+    again. steps: denoising steps. matrix: (tokens, steps) -> scheduling matrix. road: whether the way along recorded
+    roads is the plan's condition; without it the model follows its own mind and `guide`. guide: wraps the denoiser.
+    warm: the level to which the rest of the last plan is noised to begin the next one, None to begin from noise; `reset`
+    forgets the last plan. seed: of all noise.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        knowledge: Knowledge,
+        horizon: int | None = None,
+        execute: int = 1,
+        steps: int = 4,
+        matrix: Callable[[int, int], Tensor] = full_sequence,
+        road: bool = True,
+        guide: Guide | None = None,
+        warm: float | None = None,
+        step: Step = DDIM,
+        seed: int = 0,
+    ) -> None:
+        if execute < 1 or steps < 1 or (horizon is not None and horizon < execute):
+            raise ValueError(
+                f"horizon {horizon}, execute {execute}, steps {steps}: expected at least 1 step, and a horizon that is"
+                " as long as what is executed"
+            )
+        if warm is not None and not 0 < warm <= 1:
+            raise ValueError(f"warm is {warm}, expected a level in (0, 1], or None to plan from pure noise")
+        self.denoiser, self.knowledge = denoiser, knowledge
+        self.horizon, self.execute, self.steps, self.matrix = horizon, execute, steps, matrix
+        self.road, self.guide, self.warm, self.step = road, guide, warm, step
+        self.generator = Generator().manual_seed(seed)
+        self.last: Plan | None = None
+
+    def reset(self, episodes: int) -> None:
+        """Forget the last plan: new episodes begin."""
+        self.last = None
+
+    def plan(self, observation: Tensor, goal: Tensor) -> Plan:
+        """observation (B, O), goal (B, P) -> a plan. Raises ValueError for what does not fit or was never visited."""
+        self.check(observation, goal)
+        tokens, stories = self.knowledge.tokens, self.knowledge.stories
+        observation, goal = observation.float(), goal.float()
+        position = observation[:, : tokens.axes]
+        way = self.knowledge.roads.way(position, goal, stories.spacing)
+        horizon = self.horizon or math.ceil(way.shape[1] * stories.spacing / tokens.stride) + 1
+        stride = round(tokens.stride / stories.spacing)
+        progress = (stride * torch.arange(horizon)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
+        condition = tokens.condition(way, progress, stories.spacing)
+        off = on_way(way, progress[:, :1])[:, 0] - position
+        if not self.road:
+            condition, off = torch.zeros_like(condition), torch.zeros_like(off)
+        with torch.no_grad():
+            known, levels = tokens.known(observation, off)
+            state = self.denoiser.observe(known, condition[:, :1], None, levels)
+        found = self.sample(condition, state, Context(observation, goal, self.knowledge))
+        self.last = Plan(
+            found,
+            tokens.positions(found, position),
+            tokens.reward(found),
+            tokens.actions(found)[:, : self.execute * tokens.steps],
+            way,
+        )
+        return self.last
+
+    def sample(self, condition: Tensor, state: State, context: Context) -> Tensor:
+        """Tokens (B, T, D) of plans with this condition (B, T, C) after this state."""
+        count, horizon = condition.shape[:2]
+        noise = torch.randn(count, horizon, self.knowledge.tokens.size, generator=self.generator)
+        denoiser = self.denoiser if self.guide is None else self.guide(self.denoiser, context)
+        matrix, given = self.matrix(horizon, self.steps), None
+        if self.warm is not None and self.last is not None and len(self.last.tokens) == count:
+            kept = self.last.tokens[:, self.execute :][:, :horizon]
+            again = kept.shape[1]
+            if again:
+                given = torch.arange(horizon) < again
+                matrix = staircase(torch.zeros(horizon, dtype=torch.long), self.steps)
+                matrix = torch.where(given, matrix * self.warm, matrix)
+                levels = torch.full((count, again), self.warm)
+                noise = noise.clone()
+                noise[:, :again] = self.denoiser.schedule.mix(kept, noise[:, :again], levels)
+        return final(sample(denoiser, noise, matrix, condition, state, self.step, given))
+
+    def check(self, observation: Tensor, goal: Tensor) -> None:
+        """Raise ValueError unless these are finite observations and goals of the shapes that were learned."""
+        tokens = self.knowledge.tokens
+        size = tokens.axes * (2 if tokens.limit else 1)
+        for name, given, wanted in (("observation", observation, size), ("goal", goal, tokens.axes)):
+            if given.ndim != 2 or given.shape[1] != wanted:
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}, expected (B, {wanted}): the model was trained on"
+                    f" {self.knowledge.source or 'another recording'}"
+                )
+            if not bool(torch.isfinite(given).all()):
+                raise ValueError(f"{name} holds NaN or infinite values: a plan begins with what is known")
+        if len(observation) != len(goal):
+            raise ValueError(f"{len(observation)} observations and {len(goal)} goals: give one goal for each")
