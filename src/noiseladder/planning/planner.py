@@ -38,7 +38,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Plan:
-    """tokens (B, T, D), positions (B, T K, P), rewards (B, T); actions (B, h, A) are those to do before planning again."""
+    """tokens (B, T, D), positions (B, T K, P), rewards (B, T); actions (B, h, A), those to do before planning again.
+
+    way: (B, n, P), the road that was the condition.
+    """
 
     tokens: Tensor
     positions: Tensor
@@ -53,8 +56,8 @@ class Planner:
     horizon: tokens in a plan, or None for as many as the way to the goal takes. execute: tokens to do before planning
     again. steps: denoising steps. matrix: (tokens, steps) -> scheduling matrix. road: whether the way along recorded
     roads is the plan's condition; without it the model follows its own mind and `guide`. guide: wraps the denoiser.
-    warm: the level to which the rest of the last plan is noised to begin the next one, None to begin from noise; `reset`
-    forgets the last plan. seed: of all noise.
+    warm: the level to which the rest of the last plan is noised to begin the next one, None to begin from noise;
+    `reset` forgets the last plan. seed: of all noise.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from .recordings import Recording
 
 STEPS_PER_PLACE = 6.0
-"""A place is as wide as the recorded body goes in this many mean steps: then roads of two or three places are common."""
+"""A place is as wide as the recorded body goes in this many usual steps: roads of two or three places are common."""
 FEWEST_VISITS = 3
 LEAP = 8.0
 """Mean steps' length at once is no motion: something carried the body away."""
