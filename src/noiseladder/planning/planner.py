@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from noiseladder.diffusion.denoiser import Denoiser, Denoises
 from noiseladder.diffusion.sampling import DDIM, Step, final, sample
-from noiseladder.diffusion.scheduling_matrix import full_sequence, staircase
+from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.diffusion.state import State
 
+from .keyed_noise import child_keys, normal, root_key
 from .knowledge import Knowledge
 from .plan_tokens import on_way
 
@@ -84,15 +86,33 @@ class Planner:
         self.denoiser, self.knowledge = denoiser, knowledge
         self.horizon, self.execute, self.steps, self.matrix = horizon, execute, steps, matrix
         self.road, self.guide, self.warm, self.step = road, guide, warm, step
-        self.generator = Generator().manual_seed(seed)
+        self.seed = seed
+        self.first, self.episodes, self.calls = 0, 0, 0  # number of the first episode lived now, how many, plans made
         self.last: Plan | None = None
 
     def reset(self, episodes: int) -> None:
         """Forget the last plan: new episodes begin."""
+        self.first, self.episodes, self.calls = self.first + self.episodes, episodes, 0
         self.last = None
 
     def plan(self, observation: Tensor, goal: Tensor) -> Plan:
         """observation (B, O), goal (B, P) -> a plan. Raises ValueError for what does not fit or was never visited."""
+        condition, state, context, way = self.ask(observation, goal)
+        return self.keep(self.sample(condition, state, context), context, way)
+
+    def watch(self, observation: Tensor, goal: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """`plan`, seen at every row of its matrix: levels of the tokens (T,) and positions (B, T K, P), first noise.
+
+        The plan itself is in `last` when the iterator has ended.
+        """
+        condition, state, context, way = self.ask(observation, goal)
+        matrix, rows = self.rows(condition, state, context)
+        for levels, found in zip(matrix, rows, strict=True):
+            yield levels, context.positions(found)
+        self.keep(found, context, way)
+
+    def ask(self, observation: Tensor, goal: Tensor) -> tuple[Tensor, State, Context, Tensor]:
+        """What a plan is sampled with: condition (B, T, C), the state after what is known, context, and the way."""
         self.check(observation, goal)
         tokens, stories = self.knowledge.tokens, self.knowledge.stories
         observation, goal = observation.float(), goal.float()
@@ -108,10 +128,14 @@ class Planner:
         with torch.no_grad():
             known, levels = tokens.known(observation, off)
             state = self.denoiser.observe(known, condition[:, :1], None, levels)
-        found = self.sample(condition, state, Context(observation, goal, self.knowledge))
+        return condition, state, Context(observation, goal, self.knowledge), way
+
+    def keep(self, found: Tensor, context: Context, way: Tensor) -> Plan:
+        """Tokens (B, T, D) read as a plan, which becomes the last one."""
+        tokens = self.knowledge.tokens
         self.last = Plan(
             found,
-            tokens.positions(found, position),
+            context.positions(found),
             tokens.reward(found),
             tokens.actions(found)[:, : self.execute * tokens.steps],
             way,
@@ -120,8 +144,12 @@ class Planner:
 
     def sample(self, condition: Tensor, state: State, context: Context) -> Tensor:
         """Tokens (B, T, D) of plans with this condition (B, T, C) after this state."""
+        return final(self.rows(condition, state, context)[1])
+
+    def rows(self, condition: Tensor, state: State, context: Context) -> tuple[Tensor, Iterator[Tensor]]:
+        """The scheduling matrix of these plans, and their tokens (B, T, D) at each row of it."""
         count, horizon = condition.shape[:2]
-        noise = torch.randn(count, horizon, self.knowledge.tokens.size, generator=self.generator)
+        noise = self.noise(count, horizon)
         denoiser = self.denoiser if self.guide is None else self.guide(self.denoiser, context)
         matrix, given = self.matrix(horizon, self.steps), None
         if self.warm is not None and self.last is not None and len(self.last.tokens) == count:
@@ -129,12 +157,17 @@ class Planner:
             again = kept.shape[1]
             if again:
                 given = torch.arange(horizon) < again
-                matrix = staircase(torch.zeros(horizon, dtype=torch.long), self.steps)
                 matrix = torch.where(given, matrix * self.warm, matrix)
                 levels = torch.full((count, again), self.warm)
-                noise = noise.clone()
                 noise[:, :again] = self.denoiser.schedule.mix(kept, noise[:, :again], levels)
-        return final(sample(denoiser, noise, matrix, condition, state, self.step, given))
+        return matrix, sample(denoiser, noise, matrix, condition, state, self.step, given)
+
+    def noise(self, count: int, horizon: int) -> Tensor:
+        """Noise (B, T, D) that belongs to an episode and the number of its plan, whatever the batch."""
+        keys = child_keys(root_key(self.seed).repeat(count), self.first + np.arange(count))
+        keys = child_keys(keys, np.full(count, self.calls))
+        self.calls += 1
+        return normal(keys, (horizon, self.knowledge.tokens.size))
 
     def check(self, observation: Tensor, goal: Tensor) -> None:
         """Raise ValueError unless these are finite observations and goals of the shapes that were learned."""
