@@ -19,6 +19,8 @@ STEPS_PER_PLACE = 6.0
 FEWEST_VISITS = 3
 LEAP = 8.0
 """Mean steps' length at once is no motion: something carried the body away."""
+FAR = 4.0
+"""Places' width from the nearest place is off all roads."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,11 @@ class Roads:
         """(B, P), (B, P) -> points (B, n, P), `spacing` apart, along the shortest way, rounded at its corners.
 
         All ways are as long as the longest: the others end in many copies of their goal. Raises ValueError where no
-        way leads from a position to its goal.
+        way leads from a position to its goal, or one of them is far from all that was visited.
         """
         here, end = self.place(position), self.place(goal)
-        lost = ~torch.isfinite(self.ways[here, end])
+        apart = torch.maximum((self.centres[here] - position).norm(dim=1), (self.centres[end] - goal).norm(dim=1))
+        lost = ~torch.isfinite(self.ways[here, end]) | (apart > FAR * self.size)
         if bool(lost.any()):
             row = int(lost.nonzero()[0, 0])
             raise ValueError(
@@ -101,7 +104,7 @@ class Roads:
             points.append(torch.where((here == end)[:, None], goal, self.centres[here]))
             hops += 1
         points.append(goal)
-        line = _resampled(torch.stack(points, dim=1), spacing)
+        line = resampled(torch.stack(points, dim=1), spacing)
         return _rounded(line, position, goal, round(2.4 * self.size / spacing))
 
     def anywhere(self, count: int, generator: Generator) -> Tensor:
@@ -146,7 +149,7 @@ def shortest(roads: Tensor) -> Tensor:
     return ways
 
 
-def _resampled(points: Tensor, spacing: float) -> Tensor:
+def resampled(points: Tensor, spacing: float) -> Tensor:
     """The same lines (B, n, P) with points `spacing` apart."""
     lengths = (points[:, 1:] - points[:, :-1]).norm(dim=-1)
     marks = torch.cat([torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)], dim=1)
@@ -160,8 +163,11 @@ def _resampled(points: Tensor, spacing: float) -> Tensor:
 
 
 def _rounded(points: Tensor, first: Tensor, last: Tensor, window: int) -> Tensor:
-    """Moving average over about `window` points; the ends stay where they are."""
+    """Moving average over about `window` points; the ends stay where they are.
+
+    All of the last points are passed: a way does not depend on the longer ones in its batch.
+    """
     half = max(1, window // 2)
-    padded = torch.cat([first[:, None].expand(-1, half, -1), points, last[:, None].expand(-1, half, -1)], dim=1)
+    padded = torch.cat([first[:, None].expand(-1, half, -1), points, last[:, None].expand(-1, 2 * half, -1)], dim=1)
     mean = torch.nn.functional.avg_pool1d(padded.transpose(1, 2), 2 * half + 1, stride=1).transpose(1, 2)
     return torch.cat([first[:, None], mean, last[:, None]], dim=1)

@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from .body import Body
-from .roads import Roads
+from .recordings import Recording
+from .roads import Roads, resampled
 
 SIGHT = 24
 """How many points of its way ahead a body looks for the nearest one; no step goes further."""
@@ -108,6 +109,27 @@ class Stories:
             actions.append(action)
             passed.append(nearest_ahead(way, progress, observation[:, : self.body.axes]))
         return Story(torch.stack(observations, 1), torch.stack(actions, 1), way, torch.stack(passed, 1), self.spacing)
+
+    def recorded(self, recording: Recording, count: int, steps: int, generator: Generator) -> Story:
+        """Pieces of the recording as they are, each with its own smoothed path as its way: what telling is held against.
+
+        Raises ValueError where no trajectory is `steps` steps long.
+        """
+        starts = torch.tensor([s for piece in recording.trajectories() for s in range(piece.start, piece.stop - steps)])
+        if not len(starts):
+            raise ValueError(f"no recorded trajectory is longer than {steps} steps: ask for fewer")
+        rows = starts[torch.randint(len(starts), (count,), generator=generator)][:, None] + torch.arange(steps + 1)
+        observations = torch.from_numpy(recording.observations)[rows]
+        position = observations[..., : self.body.axes]
+        window = 15
+        padded = torch.nn.functional.pad(position.transpose(1, 2), (window, window), mode="replicate")
+        path = torch.nn.functional.avg_pool1d(padded, 2 * window + 1, stride=1).transpose(1, 2)
+        way = resampled(path, self.spacing)
+        progress = [torch.zeros(count, dtype=torch.long)]
+        for now in position.unbind(1)[1:]:
+            progress.append(nearest_ahead(way, progress[-1], now))
+        actions = torch.from_numpy(recording.actions)[rows[:, :-1]].clamp(-1, 1)
+        return Story(observations, actions, way, torch.stack(progress, 1), self.spacing)
 
     def kicked(self, observation: Tensor, chance: float, generator: Generator) -> Tensor:
         """Some observations with a random velocity; a body without one stays as it is."""

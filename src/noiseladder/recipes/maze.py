@@ -15,6 +15,7 @@ from noiseladder.networks import MinGRUNetwork, TransformerNetwork
 from noiseladder.planning.knowledge import Knowledge
 from noiseladder.planning.plan_tokens import PlanTokens
 from noiseladder.planning.problems import problem
+from noiseladder.planning.recordings import Recording
 from noiseladder.planning.stories import Story
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 
@@ -40,6 +41,8 @@ class Maze(TrainingOptions):
     """Stories told before training, from which sequences are cut."""
     story_steps: int = 400
     """World steps in a story."""
+    told: bool = True
+    """Learn from stories; without, from pieces of the recording as it is, which is as slow as its demonstrator."""
     recurrent: bool = False
     """A minGRU in place of the causal transformer."""
     width: int = 128
@@ -90,8 +93,9 @@ def often_hidden(sequences: int, length: int, generator: Generator) -> Tensor:
 def experiment(options: Maze) -> Experiment:
     """A causal network on stories told from the recording."""
     task = problem(options.maze, options.near)
-    knowledge = Knowledge.learn(task.recording(None), options.steps_per_token, task.near, options.maze)
-    told = [tell(knowledge, options, part) for part in range(-(-options.stories // 2000))]
+    recording = task.recording(None)
+    knowledge = Knowledge.learn(recording, options.steps_per_token, task.near, options.maze)
+    told = [tell(knowledge, recording, options, part) for part in range(-(-options.stories // 2000))]
     tokens = knowledge.tokens
 
     def batches(step: int, generator: Generator) -> Batch:
@@ -107,17 +111,23 @@ def experiment(options: Maze) -> Experiment:
         ),
         batches=batches,
         validation=cut(
-            tokens, tell(knowledge, options, -1), options, HELD_OUT, generator_for(options.seed, "validation cuts")
+            tokens,
+            tell(knowledge, recording, options, -1),
+            options,
+            HELD_OUT,
+            generator_for(options.seed, "validation cuts"),
         ),
         picture=lambda denoiser, path: draw(denoiser, knowledge, path, options),
         files=knowledge.save,
     )
 
 
-def tell(knowledge: Knowledge, options: Maze, part: int) -> Story:
+def tell(knowledge: Knowledge, recording: Recording, options: Maze, part: int) -> Story:
     """Up to 2000 stories; those of different parts have nothing in common."""
-    generator = generator_for(options.seed, "stories", part + 1)
-    return knowledge.stories.tell(min(2000, options.stories), options.story_steps, generator)
+    generator, count = generator_for(options.seed, "stories", part + 1), min(2000, options.stories)
+    if not options.told:
+        return knowledge.stories.recorded(recording, count, options.story_steps, generator)
+    return knowledge.stories.tell(count, options.story_steps, generator)
 
 
 def cut(tokens: PlanTokens, story: Story, options: Maze, count: int, generator: Generator) -> Batch:
