@@ -111,7 +111,7 @@ class Stories:
         return Story(torch.stack(observations, 1), torch.stack(actions, 1), way, torch.stack(passed, 1), self.spacing)
 
     def recorded(self, recording: Recording, count: int, steps: int, generator: Generator) -> Story:
-        """Pieces of the recording as they are, each with its own smoothed path as its way: what telling is held against.
+        """Pieces of the recording as they are, each with its own smoothed path as its way: the ablation of telling.
 
         Raises ValueError where no trajectory is `steps` steps long.
         """
