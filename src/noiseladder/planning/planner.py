@@ -68,7 +68,7 @@ class Planner:
         knowledge: Knowledge,
         horizon: int | None = None,
         execute: int = 1,
-        steps: int = 4,
+        steps: int = 2,
         matrix: Callable[[int, int], Tensor] = full_sequence,
         road: bool = True,
         guide: Guide | None = None,
