@@ -72,6 +72,11 @@ app.command(
     help="Forecast a CSV or Parquet file: many joint futures, quantiles, a picture.",
 )
 app.command(
+    "noiseladder.recipes.plan:plan",
+    name="plan",
+    help="Plan in a maze, live the plan and draw both; a run of `train maze`, or a model that ships.",
+)
+app.command(
     "noiseladder.recipes.demo:demo",
     name="demo",
     help="Train on real series in front of you and hold the forecasts against what came.",

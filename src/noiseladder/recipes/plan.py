@@ -1,0 +1,388 @@
+"""Plan in a maze: `noiseladder plan RUN --start x,y --goal x,y` plans, lives the plan where the world is known, and
+draws both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import numpy as np
+import torch
+from cyclopts import Parameter
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from noiseladder.diffusion.scheduling_matrix import pyramid
+from noiseladder.planning import evaluation
+from noiseladder.planning.choosing import BestOf
+from noiseladder.planning.demonstrator import Demonstrator
+from noiseladder.planning.energies import Arrival
+from noiseladder.planning.evaluation import HEADER, Evaluation, evaluate, live, quantiles
+from noiseladder.planning.guides import ByEnergy, MonteCarlo
+from noiseladder.planning.gymnasium_world import GymnasiumWorld
+from noiseladder.planning.knowledge import Knowledge
+from noiseladder.planning.maze import Norms
+from noiseladder.planning.pictures import Moment, Scene, draw_comparison, draw_plan, write_gif
+from noiseladder.planning.planner import Plan, Planner
+from noiseladder.planning.point_mass import PointMass
+from noiseladder.planning.question import Question, check_place, random_place, told
+from noiseladder.planning.search import Tree, principal_path
+from noiseladder.planning.tree_planner import Journey, TreePlanner
+from noiseladder.planning.world import World, seeded
+from noiseladder.training.durable import replace_file
+
+from .trained_maze import TrainedMaze, load
+
+
+class Plans(Protocol):
+    """What all planners here have in common."""
+
+    def plan(self, observation: Tensor, goal: Tensor) -> Plan:
+        """observation (B, O), goal (B, P) -> plans."""
+        ...
+
+    def reset(self, episodes: int) -> None:
+        """New episodes begin."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to plan, with what, and what to write."""
+
+    run: str
+    """The folder of a run of `train maze`, or the name of a model that ships: maze-umaze, maze-medium, maze-large."""
+    _: KW_ONLY
+    start: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Where to begin, as x,y; a random recorded place without it."""
+    goal: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Where to go, as x,y; a random recorded place without it."""
+    planner: str = "road"
+    """road (along recorded roads), montecarlo (guided by sampled futures), best-of-n, or tree (search)."""
+    guidance: float | None = None
+    """How strongly the time of arrival guides the plan; 0 for road and 1 for montecarlo without it."""
+    road: bool = True
+    """Whether the model is told the road ahead; without it guidance alone says where to go."""
+    samples: int = 10
+    """Futures of montecarlo, plans of best-of-n."""
+    budget: int = 256
+    """Walks of the tree for each decision."""
+    horizon: int | None = None
+    """Tokens in a plan; as many as the way takes without it. The tree chooses by itself."""
+    seed: int = 0
+    """Of random places and of all noise."""
+    environment: str | None = None
+    """A Gymnasium environment to live the plan in; it chooses start and goal. module:Name-v0 imports the module."""
+    picture: Path = Path("plan.png")
+    """The plan, and what was lived, over the maze; the tree too, where there is one."""
+    gif: Path | None = None
+    """Tokens falling out of the noise, near future first, then what was lived."""
+    compare: bool = False
+    """Let all planners live the same episodes, and draw bars beside the picture."""
+    episodes: int = 20
+    """Episodes of --compare."""
+
+
+def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
+    """Plan in a maze, live the plan where its world is known, and draw both."""
+    check(options)
+    trained = load(options.run)
+    torch.set_num_threads(1)  # tensors this small are faster on one core
+    world = world_of(options, trained)
+    observation, goal = question(options, trained.knowledge, world)
+    planner = PLANNERS[options.planner](options, trained)
+    axes, steps, near = trained.knowledge.tokens.axes, trained.knowledge.tokens.steps, trained.knowledge.tokens.near
+    scene = Scene.of(trained.knowledge, world)
+
+    rows = watch(options, trained, observation, goal) if options.gif is not None else []
+    planner.reset(1)
+    began = time.perf_counter()
+    first = planner.plan(observation, goal)
+    seconds = time.perf_counter() - began
+    positions = torch.cat([observation[:, :axes], first.positions[0]])
+    place = told((100 * observation[0, :axes]).round() / 100)
+    print(f"{options.run}, {options.planner}: from {place} to {told((100 * goal[0]).round() / 100)}")
+    print(f"  plan      {foreseen(first, steps)}")
+    tree = tree_of(planner)
+
+    life = None
+    if world is not None:
+        life = lived(world if options.environment else Question(world, observation[0], goal[0]), planner, options.seed)
+        print(f"  lived     {what_happened(life.judged, trained.problem.norms)}")
+        median, slow = quantiles(life.judged.seconds)
+        print(f"  decision  {median:.1f} ms (median of {len(life.moments)}), {slow:.1f} ms (99th percentile)")
+    else:
+        print("  lived     not: the world of this recording is not known here; --environment lives in one of yours")
+        print(f"  decision  {1e3 * seconds:.1f} ms")
+
+    figure = draw_plan(
+        scene, positions, goal[0], near, life.path if life else None, steps, f"{options.run}, {options.planner}", tree
+    )
+    replace_file(options.picture, lambda partial: figure.savefig(partial, dpi=120, format="png"))
+    print(f"wrote {options.picture}")
+    if options.gif is not None:
+        moments = until_arrival(life.moments, life.judged) if life else []
+        write_gif(scene, rows, moments, goal[0], near, options.gif)
+        print(f"wrote {options.gif}")
+    if options.compare:
+        compare(options, trained, world)
+
+
+@dataclass(frozen=True)
+class Life:
+    """One episode: where the body was (L, 2), each decision as a frame, and what it came to."""
+
+    path: Tensor
+    moments: list[Moment]
+    judged: Evaluation
+
+
+def lived(world: World, planner: Plans, seed: int) -> Life:
+    """Live one episode, planning again and again."""
+    latest, blocks, moments = Latest(planner), [], []
+    path = world.start(seeded([seed])).observation[:, :2].float()
+    for block in live(world, latest, [seed]):
+        assert latest.last is not None
+        planned = torch.cat([path[-1:], latest.last.positions[0, :, :2]])
+        moments.append(Moment(planned, path, f"step {block.step}"))
+        path = torch.cat([path, block.observations[0, :, :2].float()])
+        blocks.append(block)
+    return Life(path, moments, evaluation.judge(blocks, [seed]))
+
+
+@dataclass
+class Latest:
+    """A planner whose last plan can be looked at."""
+
+    planner: Plans
+    last: Plan | None = None
+
+    def plan(self, observation: Tensor, goal: Tensor) -> Plan:
+        """The planner's plan."""
+        self.last = self.planner.plan(observation, goal)
+        return self.last
+
+    def reset(self, episodes: int) -> None:
+        """New episodes begin."""
+        self.planner.reset(episodes)
+
+
+def by_road(options: Ask, trained: TrainedMaze) -> Planner:
+    """Conditioned on the road ahead; guided too, if that is wanted."""
+    scale = options.guidance or 0.0
+    return Planner(
+        trained.denoiser,
+        trained.knowledge,
+        options.horizon,
+        road=options.road,
+        guide=ByEnergy(Arrival(), scale) if scale else None,
+        seed=options.seed,
+    )
+
+
+def by_montecarlo(options: Ask, trained: TrainedMaze) -> Planner:
+    """Guided by the gradient of the arrival, averaged over sampled futures; a pyramid, so that there is a future."""
+    return Planner(
+        trained.denoiser,
+        trained.knowledge,
+        options.horizon,
+        matrix=lambda tokens, steps: pyramid(tokens, steps, delay=1),
+        road=options.road,
+        guide=MonteCarlo(Arrival(), 1.0 if options.guidance is None else options.guidance, options.samples),
+        seed=options.seed,
+    )
+
+
+def by_choice(options: Ask, trained: TrainedMaze) -> BestOf:
+    """The plan of several that foresees to arrive first."""
+    planner = Planner(trained.denoiser, trained.knowledge, options.horizon, road=options.road, seed=options.seed)
+    return BestOf(planner, Arrival(), options.samples)
+
+
+def by_search(options: Ask, trained: TrainedMaze) -> TreePlanner:
+    """The best branch of a tree of plans."""
+    return TreePlanner(
+        trained.denoiser, trained.knowledge, Arrival(), options.budget, roads=options.road, seed=options.seed
+    )
+
+
+PLANNERS: dict[str, Callable[[Ask, TrainedMaze], Plans]] = {
+    "road": by_road,
+    "montecarlo": by_montecarlo,
+    "best-of-n": by_choice,
+    "tree": by_search,
+}
+"""By the name they have on the command line."""
+GUIDED = ("road", "montecarlo")
+
+
+def check(options: Ask) -> None:
+    """Raise ValueError for options that cannot be met, before anything is read."""
+    if options.planner not in PLANNERS:
+        close = get_close_matches(options.planner, PLANNERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the planners are {', '.join(PLANNERS)}"
+        raise ValueError(f"there is no planner {options.planner!r}; {hint}")
+    for name in ("samples", "budget", "episodes", "horizon"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}, expected at least 1")
+    if options.guidance is not None and options.planner not in GUIDED:
+        raise ValueError(
+            f"--guidance is for the planners {' and '.join(GUIDED)}: {options.planner} chooses among plans, it does"
+            " not push them"
+        )
+    if options.guidance is not None and not 0 <= options.guidance < float("inf"):
+        raise ValueError(f"--guidance is {options.guidance}, expected 0 or more")
+    if options.horizon is not None and options.planner == "tree":
+        raise ValueError("--horizon is not for the tree, which decides itself how far to look: use --budget")
+    if options.environment is not None and (options.start is not None or options.goal is not None):
+        raise ValueError("--environment chooses start and goal itself: leave out --start and --goal, or use --seed")
+    for name, text in (("start", options.start), ("goal", options.goal)):
+        if text is not None:
+            numbers(text, name)
+
+
+def numbers(text: str, name: str) -> Tensor:
+    """`x,y` as a tensor (n,). Raises ValueError for anything else."""
+    try:
+        return torch.tensor([float(part) for part in text.split(",")])
+    except ValueError:
+        raise ValueError(f"--{name} is {text!r}, expected numbers with a comma between them, like 1,2.5") from None
+
+
+def world_of(options: Ask, trained: TrainedMaze) -> World | None:
+    """The world to live in: the one that the model was trained for, the user's own, or none that we know."""
+    if options.environment is None:
+        return trained.problem.world
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise ValueError("Gymnasium environments need gymnasium: pip install 'noiseladder[planning]'") from error
+    name, tokens = options.environment, trained.knowledge.tokens
+    try:
+        gymnasium.spec(name)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ValueError(f"there is no Gymnasium environment {name!r} here ({error})") from error
+    return GymnasiumWorld(
+        lambda: gymnasium.make(name),
+        observation_size=tokens.axes * (2 if tokens.limit else 1),
+        action_size=tokens.axes,
+        goal_size=tokens.axes,
+    )
+
+
+def question(options: Ask, knowledge: Knowledge, world: World | None) -> tuple[Tensor, Tensor]:
+    """Where the plan begins, (1, O), and its goal, (1, P)."""
+    if options.environment is not None:
+        assert world is not None
+        begin = world.start(seeded([options.seed]))
+        return begin.observation.float(), begin.goal.float()
+    generator = Generator().manual_seed(options.seed)
+    found = []
+    for name, text in (("start", options.start), ("goal", options.goal)):
+        place = random_place(knowledge, generator)
+        found.append(place if text is None else check_place(numbers(text, name), name, knowledge, world))
+    start, goal = found
+    return knowledge.body.at_rest(start[None]), goal[None]
+
+
+def watch(options: Ask, trained: TrainedMaze, observation: Tensor, goal: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """A plan of the same model, near future first: levels (T,) and positions (n, S + 1, 2) at every row."""
+    matrix = lambda tokens, steps: pyramid(tokens, steps, delay=1)  # noqa: E731
+    planner = Planner(
+        trained.denoiser,
+        trained.knowledge,
+        options.horizon,
+        steps=8,
+        matrix=matrix,
+        road=options.road,
+        seed=options.seed,
+    )
+    count = min(options.samples, 8) if options.planner == "best-of-n" else 1
+    planner.reset(count)
+    start = observation[:, None, :2].expand(count, -1, -1)
+    return [
+        (levels, torch.cat([start, positions[..., :2]], dim=1))
+        for levels, positions in planner.watch(observation.expand(count, -1), goal.expand(count, -1))
+    ]
+
+
+def foreseen(found: Plan, steps: int) -> str:
+    """How long a plan is, and when it expects to arrive by the rewards that the model foresees."""
+    rewards = found.rewards[0]
+    there = rewards > steps / 2
+    words = f"{len(rewards) * steps} steps ({len(rewards)} tokens of {steps}), "
+    if not bool(there.any()):
+        return words + "does not foresee to arrive"
+    token = int(there.int().argmax())
+    return words + f"foresees to arrive at step {round((token + 1) * steps - min(steps, float(rewards[token]))) + 1}"
+
+
+def what_happened(found: Evaluation, norms: Norms | None) -> str:
+    """One episode in words."""
+    arrival = float(found.arrival[0])
+    words = f"at the goal at step {arrival:.0f}" if arrival == arrival else "never at the goal"
+    words += f" of {found.time_limit}, return {float(found.returns[0]):.0f}"
+    if norms is not None:
+        words += f", score {float(found.scores(norms)[0]):.0f}"
+    if found.collisions is not None:
+        words += f", {float(found.collisions[0]):.0f} steps at walls"
+    return words
+
+
+def until_arrival(moments: list[Moment], found: Evaluation, most: int = 70) -> list[Moment]:
+    """The moments up to a little after the arrival, thinned out."""
+    arrival = float(found.arrival[0])
+    if arrival == arrival:
+        each = found.time_limit / max(1, len(found.seconds))
+        moments = moments[: int(arrival / each) + 3]
+        moments[-1] = Moment(moments[-1].planned, moments[-1].lived, f"at the goal at step {arrival:.0f}")
+    every = -(-len(moments) // most)
+    return [*moments[:-1:every], moments[-1]]
+
+
+def tree_of(planner: Plans) -> tuple[Tree, NDArray[np.float64], list[int]] | None:
+    """The tree behind a plan, where each node has come to (nodes, 2), and the nodes that were chosen."""
+    if not isinstance(planner, TreePlanner):
+        return None
+    grown = planner.grown[0]
+    places = []
+    for node in range(len(grown.tree)):
+        journey = grown.tree.state(np.array([node]))
+        assert isinstance(journey, Journey)
+        places.append(grown.proposals.ends(journey.tokens)[0, :2].double().numpy())
+    return grown.tree, np.stack(places), principal_path(grown.tree)
+
+
+def compare(options: Ask, trained: TrainedMaze, world: World | None) -> None:
+    """All planners in the same episodes: a table, and bars beside the picture."""
+    if world is None:
+        raise ValueError("--compare needs a world to live in, and that of this recording is not known: --environment")
+    norms = None if options.environment else trained.problem.norms
+    seeds = range(options.seed, options.seed + options.episodes)
+    print(f"\n{HEADER}")
+    found: dict[str, Evaluation] = {}
+    for name, make in PLANNERS.items():
+        guidance = options.guidance if name in GUIDED else None
+        chosen = Ask(
+            options.run,
+            guidance=guidance,
+            road=options.road,
+            samples=options.samples,
+            budget=options.budget,
+            seed=options.seed,
+        )
+        found[name] = evaluate(world, make(chosen, trained), seeds)
+        print(found[name].row(name, norms), flush=True)
+    if isinstance(world, PointMass):
+        found["demonstrator"] = evaluate(world, Demonstrator(world.maze), seeds)
+        print(found["demonstrator"].row("demonstrator", norms), flush=True)
+    title = f"{options.run}: {options.episodes} episodes, the same for all"
+    figure = draw_comparison(found, norms, title)
+    path = options.picture.with_name(f"{options.picture.stem}-planners.png")
+    replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
+    print(f"wrote {path}")

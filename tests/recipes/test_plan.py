@@ -1,0 +1,236 @@
+"""The command that plans: what it prints and draws, what it refuses, and recordings of one's own from end to end."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noiseladder.cli import main
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.planning.demonstrator import Demonstrator
+from noiseladder.planning.evaluation import evaluate
+from noiseladder.planning.knowledge import Knowledge
+from noiseladder.planning.maze import UMAZE
+from noiseladder.planning.pictures import GOAL, NOISE, PLAN, WALL, Film, Moment, Scene, draw_comparison, walls_of
+from noiseladder.planning.planner import Planner
+from noiseladder.planning.point_mass import PointMass
+from noiseladder.planning.question import Question
+from noiseladder.planning.recordings import Recording
+from noiseladder.planning.world import seeded
+from noiseladder.recipes import trained_maze
+from noiseladder.recipes.maze import Maze, network
+from noiseladder.recipes.trained_maze import load, ship, shipped
+from noiseladder.training.weights import save_weights
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """The demonstrator in the smallest maze, a hundred ways."""
+    world, who = PointMass(UMAZE, multi=True), Demonstrator(UMAZE, noise=0.5)
+    start = world.start(seeded(range(100)))
+    observation, observations, actions = start.observation, [], []
+    for _ in range(200):
+        action = who.plan(observation, start.goal)[:, 0].float()
+        observations.append(observation)
+        actions.append(action)
+        observation = world.step(observation, action)
+    ends = np.tile(np.arange(1, 201) == 200, 100)
+    return Recording(
+        torch.stack(observations, 1).flatten(0, 1).numpy(), torch.stack(actions, 1).flatten(0, 1).numpy(), ends
+    )
+
+
+def make_run(folder, recording, maze):
+    """A run folder as training leaves it, but that nothing was learned."""
+    options = Maze(maze=maze, width=16, layers=1)
+    knowledge = Knowledge.learn(recording, options.steps_per_token, 0.5, maze)
+    torch.manual_seed(0)
+    recipe = {"recipe": "maze", **asdict(options)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / "weights.safetensors", Denoiser(network(options, knowledge.tokens), Cosine()), recipe)
+    knowledge.save(folder)
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(recording, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "umaze", recording, "umaze")
+
+
+@pytest.fixture(scope="module")
+def own_run(recording, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "own", recording, "walk.npz")
+
+
+def test_a_plan_is_said_drawn_and_filmed(run, tmp_path, capsys):
+    picture, film = tmp_path / "plan.png", tmp_path / "plan.gif"
+    where = ["--start", "1,1", "--goal", "3,1", "--picture", str(picture), "--gif", str(film)]
+    assert main(["plan", str(run), *where]) == 0
+    said = capsys.readouterr().out
+    assert "from (1, 1) to (3, 1)" in said
+    assert "tokens of 8" in said
+    assert "of 300, return" in said
+    assert "ms (median of" in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    frames = Image.open(film)
+    tokens = int(said.partition("(")[2].partition("steps (")[2].partition(" ")[0])
+    assert frames.n_frames >= tokens + 8  # a row of the pyramid for each token and step, then life
+    first = np.asarray(frames.convert("RGB"))
+    frames.seek(frames.n_frames - 1)
+    assert (first != np.asarray(frames.convert("RGB"))).any()
+
+
+@pytest.mark.parametrize("planner", ["montecarlo", "best-of-n", "tree"])
+def test_every_planner_plans(planner, own_run, tmp_path, capsys):
+    arguments = ["--planner", planner, "--samples", "2", "--budget", "8", "--picture", str(tmp_path / "plan.png")]
+    assert main(["plan", str(own_run), "--start", "1,1", "--goal", "1,2", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "tokens of 8" in said
+    assert "not known here" in said  # the world of a file
+    assert (tmp_path / "plan.png").exists()
+
+
+def test_a_film_shows_the_near_future_first():
+    """The strip below the maze has a cell for each token: clean ones in the colour of plans, others in noise."""
+    scene = Scene(torch.zeros(0, 4), torch.rand(9, 2), 0.1, torch.zeros(2), torch.ones(2), 0.0)
+    film = Film(scene, torch.tensor([0.9, 0.9]), 0.05, width=200)
+    levels = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    frame = np.asarray(film.noisy(levels, torch.rand(1, 33, 2)).convert("RGB")).astype(int)
+    line = frame[film.height // 2 + 30]
+    colours = [line[round(8 + (token + 0.4) * 184 / 4)] for token in range(4)]
+    for found, wanted in zip(colours, (PLAN, PLAN, NOISE, NOISE)):
+        assert np.abs(found - [int(wanted[at : at + 2], 16) for at in (1, 3, 5)]).max() < 12
+    lived = film.lived(Moment(torch.rand(9, 2), torch.rand(4, 2), "step 8"))
+    assert lived.size == (frame.shape[1], frame.shape[0])
+
+
+def test_walls_are_drawn_where_the_world_has_them():
+    """Pixels in the middle of each cell of the layout have the colour of walls, or have not."""
+    walls, body = walls_of(PointMass(UMAZE))
+    scene = Scene(walls, torch.zeros(1, 2), 0.1, torch.zeros(2), torch.tensor([4.0, 4.0]), body)
+    film = Film(scene, torch.tensor([1.0, 3.0]), 0.1, width=400)
+    picture = np.asarray(film.ground.convert("RGB")).astype(int)
+    wall = np.array([int(WALL[at : at + 2], 16) for at in (1, 3, 5)])
+    for x in range(1, 4):
+        for y in range(1, 4):
+            if (x, y) == (1, 3):
+                continue  # the goal is drawn there
+            column, row = film.pixels(torch.tensor([[x - 0.2, y - 0.2]]))[0]
+            drawn = np.abs(picture[int(row), int(column)] - wall).max() == 0
+            assert drawn == bool(UMAZE.walls[x, y]), (x, y)
+    column, row = film.pixels(torch.tensor([[1.0, 3.0]]))[0]
+    assert np.abs(picture[int(row), int(column)] - [int(GOAL[at : at + 2], 16) for at in (1, 3, 5)]).max() == 0
+
+
+def test_a_question_is_lived_from_where_it_was_asked(run):
+    trained = load(run)
+    asked = Question(trained.problem.world, torch.tensor([3.0, 1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0]))
+    start = asked.start(seeded([5, 6]))
+    assert start.observation.tolist() == [[3.0, 1.0, 0.0, 0.0]] * 2
+    assert start.goal.tolist() == [[1.0, 1.0]] * 2
+    assert asked.time_limit == 300
+    assert not bool(asked.contact(start.observation).any())
+    assert getattr(asked, "reached", None) is None
+
+
+def test_bars_show_planners_side_by_side():
+    world = PointMass(UMAZE)
+    found = {"demonstrator": evaluate(world, Demonstrator(UMAZE), [0, 1])}
+    figure = draw_comparison(found, UMAZE.norms, "two episodes")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["demonstrator"]
+    (bar,) = figure.axes[0].patches
+    assert bar.get_width() == pytest.approx(float(found["demonstrator"].scores(UMAZE.norms).mean()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--start", "2,2"], "the start (2, 2) is in a wall of maze 'umaze'"),
+        (["--goal", "40,1"], "the goal (40, 1) is outside the 5 x 5 cells"),
+        (["--start", "nan,1"], "is not a place"),
+        (["--start", "1;1"], "--start is '1;1', expected numbers with a comma"),
+        (["--goal", "1,2,3"], "the goal has 3 numbers, expected 2"),
+        (["--planner", "raod"], "did you mean road?"),
+        (["--planner", "zzz"], "the planners are road, montecarlo, best-of-n, tree"),
+        (["--planner", "tree", "--guidance", "2"], "--guidance is for the planners road and montecarlo"),
+        (["--planner", "tree", "--horizon", "9"], "--horizon is not for the tree"),
+        (["--guidance", "-1"], "--guidance is -1"),
+        (["--samples", "0"], "--samples is 0"),
+        (["--environment", "NoSuch-v7"], "no Gymnasium environment 'NoSuch-v7'"),
+        (["--environment", "Pendulum-v1", "--start", "1,1"], "chooses start and goal itself"),
+        (["--environment", "Pendulum-v1"], "observation has 4 numbers and the environment's 3|which does not say what"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments, message, run, tmp_path, capsys):
+    assert main(["plan", str(run), "--picture", str(tmp_path / "plan.png"), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert any(part in said for part in message.split("|")), said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "plan.png").exists()
+
+
+def test_a_place_that_was_never_recorded_is_refused_without_a_map(own_run, tmp_path, capsys):
+    assert main(["plan", str(own_run), "--start", "2,2", "--picture", str(tmp_path / "plan.png")]) == 2
+    said = capsys.readouterr().err
+    assert "away from every place of the recording; the nearest recorded place is (" in said
+    assert main(["plan", str(own_run), "--start", "nan,2", "--picture", str(tmp_path / "plan.png")]) == 2
+    assert "holds NaN" in capsys.readouterr().err
+    assert main(["plan", str(own_run), "--compare", "--picture", str(tmp_path / "plan.png")]) == 2
+    assert "--compare needs a world" in capsys.readouterr().err
+
+
+def test_other_folders_are_refused(run, tmp_path, capsys, monkeypatch):
+    def refused(folder):
+        assert main(["plan", str(folder)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    assert "there is no run" in refused(tmp_path / "nowhere")
+    assert "holds no recipe.json" in refused(tmp_path)
+    (tmp_path / "recipe.json").write_text('{"recipe": "sines"}')
+    assert "is a run of 'sines'" in refused(tmp_path)
+    (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
+    assert "holds no knowledge.safetensors" in refused(tmp_path)
+    (tmp_path / "knowledge.safetensors").write_bytes((run / "knowledge.safetensors").read_bytes())
+    assert "holds no weights.safetensors" in refused(tmp_path)
+    ship(run, tmp_path / "there" / "maze-umaze")
+    monkeypatch.setattr(trained_maze, "SHIPPED", tmp_path / "there")
+    assert "did you mean maze-umaze?" in refused("maze-umazze")
+
+
+def test_what_ships_is_half_the_size_and_plans_the_same(run, tmp_path, monkeypatch):
+    ship(run, tmp_path / "maze-umaze")
+    monkeypatch.setattr(trained_maze, "SHIPPED", tmp_path)
+    assert list(shipped()) == ["maze-umaze"]
+    small, whole = load("maze-umaze"), load(run)
+    before, after = ((folder / "weights.safetensors").stat().st_size for folder in (run, tmp_path / "maze-umaze"))
+    assert after < 0.65 * before  # the header stays
+    start, goal = torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[3.0, 1.0]])
+    plans = [Planner(one.denoiser, one.knowledge).plan(start, goal) for one in (small, whole)]
+    assert (plans[0].actions - plans[1].actions).abs().max() < 0.05
+    assert next(small.denoiser.parameters()).dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_recording_of_ones_own_from_end_to_end(recording, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("walk.npz", observations=recording.observations, actions=recording.actions, ends=recording.ends)
+    small = ["--steps", "60", "--stories", "200", "--story-steps", "160", "--batch", "32", "--width", "32"]
+    assert main(["train", "maze", "--maze", "walk.npz", *small, "--layers", "1", "--folder", "runs/walk"]) == 0
+    (tmp_path / "walk.npz").unlink()  # planning needs the run folder alone
+    capsys.readouterr()
+    assert main(["plan", "runs/walk", "--start", "1,1", "--goal", "1,3", "--gif", "plan.gif"]) == 0
+    said = capsys.readouterr().out
+    assert "not known here" in said
+    trained = load("runs/walk")
+    plan = Planner(trained.denoiser, trained.knowledge).plan(
+        torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.0, 3.0]])
+    )
+    # Little was learned, but which way to go.
+    assert (plan.positions[0, -1] - torch.tensor([1.0, 3.0])).norm() < 1.0
