@@ -1,0 +1,206 @@
+"""What is wanted of a plan, as plain torch functions of where it leads: low is good, one number for each plan.
+
+An energy takes an `Outlook` and returns (B,). Yours may be any function of it:
+`lambda outlook: outlook.positions[:, -1].norm(dim=-1)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .knowledge import Knowledge
+from .planner import Context
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where plans lead: positions (B, S, P) after each of S steps, rewards (B, T) of each token as the model foresees
+    them, in steps near the goal, goal (B, P), and what the planner knows."""
+
+    positions: Tensor
+    rewards: Tensor
+    goal: Tensor
+    knowledge: Knowledge
+
+    @property
+    def landings(self) -> Tensor:
+        """Where each token ends: (B, T, P)."""
+        steps = self.knowledge.tokens.steps
+        return self.positions[:, steps - 1 :: steps]
+
+
+Energy = Callable[[Outlook], Tensor]
+"""Low where a plan is wanted; each plan by itself, never a mean over the batch."""
+
+
+def outlook(tokens: Tensor, context: Context) -> Outlook:
+    """What tokens (B n, T, D) of n plans for each of the context's B say, differentiable."""
+    repeats = len(tokens) // len(context.goal)
+    return Outlook(
+        context.positions(tokens),
+        context.knowledge.tokens.reward(tokens),
+        context.goal.repeat_interleave(repeats, dim=0),
+        context.knowledge,
+    )
+
+
+@dataclass(frozen=True)
+class ToGoal:
+    """How far tokens [start:stop] end from the goal, on average, in tokens at full speed; by default the last one.
+
+    roads: along the recorded roads, which go around walls; False: straight through them.
+    """
+
+    start: int | None = -1
+    stop: int | None = None
+    roads: bool = True
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        ends = part(outlook.landings, self.start, self.stop)
+        return left(outlook, ends, self.roads).mean(dim=1) / outlook.knowledge.tokens.stride
+
+
+@dataclass(frozen=True)
+class Value:
+    """Minus the sum of rewards of tokens [start:stop]: of one token, of a window, or (by default) of all the rest.
+
+    reward: positions (B, S, P) -> (B, S), yours, for every step; None: what the model foresees, steps near the goal.
+    """
+
+    start: int | None = None
+    stop: int | None = None
+    reward: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        if self.reward is None:
+            return -part(outlook.rewards, self.start, self.stop).sum(dim=1)
+        steps = outlook.knowledge.tokens.steps
+        rewards = self.reward(outlook.positions)
+        if rewards.shape != outlook.positions.shape[:2]:
+            raise ValueError(
+                f"the reward returned shape {tuple(rewards.shape)}, expected {tuple(outlook.positions.shape[:2])}: one"
+                " number for each plan and step"
+            )
+        return -part(rewards.unflatten(1, (-1, steps)).sum(dim=2), self.start, self.stop).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Expected steps until the goal is near: those of the plan, and beyond its end the road left at some speed.
+
+    softness: width, in full-speed tokens, of the edge of "near". pace: the share of full speed at which the road left
+    is taken; below 1, as walking takes longer than a plan hopes.
+    """
+
+    softness: float = 0.25
+    pace: float = 0.7
+    roads: bool = True
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        tokens = outlook.knowledge.tokens
+        apart = (outlook.positions - outlook.goal[:, None]).norm(dim=-1)
+        missing = torch.sigmoid((apart - tokens.near) / (self.softness * tokens.stride)).cumprod(dim=1)
+        beyond = (left(outlook, outlook.positions[:, -1:], self.roads)[:, 0] - tokens.near).clamp(min=0)
+        return missing.sum(dim=1) + missing[:, -1] * beyond / (self.pace * tokens.speed)
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """How deep a plan goes into a circle that no recording knows, summed over steps, in radii.
+
+    centre: (P) numbers. margin: how much wider the circle is taken.
+    """
+
+    centre: tuple[float, ...]
+    radius: float
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.radius > 0 or self.margin < 0:
+            raise ValueError(f"radius is {self.radius}, margin {self.margin}: expected a radius above 0, a margin >= 0")
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        apart = (outlook.positions - point(self.centre, outlook)).norm(dim=-1)
+        return ((self.radius + self.margin - apart) / self.radius).relu().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class WayPoints:
+    """How far each point is from where the plan comes nearest to it, summed, in full-speed tokens; 0 within `near`."""
+
+    points: tuple[tuple[float, ...], ...]
+    near: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise ValueError("no points were given: give at least one way-point, each a tuple of coordinates")
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        missed = [nearest(outlook, where) - self.near for where in self.points]
+        return torch.stack(missed, dim=1).relu().sum(dim=1) / outlook.knowledge.tokens.stride
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Minus `worth` for coming within `near` of a place once; softness: width of that edge, in the same units.
+
+    Unlike a way-point it need not be visited: whether the detour pays is for the planner to find out.
+    """
+
+    place: tuple[float, ...]
+    worth: float
+    near: float
+    softness: float = 0.05
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        return -self.worth * torch.sigmoid((self.near - nearest(outlook, self.place)) / self.softness)
+
+
+@dataclass(frozen=True)
+class Total:
+    """The weighted sum of energies, each a pair (weight, energy)."""
+
+    parts: tuple[tuple[float, Energy], ...]
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        return torch.stack([weight * energy(outlook) for weight, energy in self.parts]).sum(dim=0)
+
+
+def left(outlook: Outlook, positions: Tensor, roads: bool) -> Tensor:
+    """Distance (B, T) from positions (B, T, P) to the goal, along the roads or straight."""
+    if not roads:
+        return (positions - outlook.goal[:, None]).norm(dim=-1)
+    goal = outlook.goal.repeat_interleave(positions.shape[1], dim=0)
+    return outlook.knowledge.roads.length(positions.flatten(0, 1), goal).view(positions.shape[:2])
+
+
+def nearest(outlook: Outlook, where: tuple[float, ...]) -> Tensor:
+    """(B,) how close plans come to a place."""
+    return (outlook.positions - point(where, outlook)).norm(dim=-1).amin(dim=1)
+
+
+def point(where: tuple[float, ...], outlook: Outlook) -> Tensor:
+    """A user's place as a tensor (P,)."""
+    axes = outlook.positions.shape[-1]
+    if len(where) != axes:
+        raise ValueError(f"the place {where} has {len(where)} coordinates, expected {axes}")
+    return outlook.positions.new_tensor(where)
+
+
+def part(values: Tensor, start: int | None, stop: int | None) -> Tensor:
+    """Tokens [start:stop] of (B, T, ...); ValueError where there are none."""
+    found = values[:, start:stop]
+    if not found.shape[1]:
+        raise ValueError(f"the window [{start}:{stop}] holds none of the plan's {values.shape[1]} tokens")
+    return found
