@@ -223,3 +223,19 @@ def test_a_level_sampler_that_leaves_the_interval_is_refused():
 def test_a_batch_that_does_not_fit_together_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_parts_with_levels_of_their_own_need_no_mask_of_parts(padded):
+    """A mask of tokens, or none, is the mask that says the same of every part."""
+
+    def by_part(sequences, length, generator):
+        return torch.rand(sequences, length, 2, generator=generator)
+
+    tokens = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None] if padded else None
+    everywhere = torch.ones(3, 5, 2, dtype=torch.bool) if mask is None else mask[..., None].expand(3, 5, 2)
+    forcing = DiffusionForcing(by_part)
+    assert loss_and_gradient(Batch(tokens, mask=mask), forcing) == loss_and_gradient(
+        Batch(tokens, mask=everywhere), forcing
+    )

@@ -91,7 +91,7 @@ class DiffusionForcing:
         sequences, length = clean.shape[:2]
         levels = draw_levels(sequences, length, generator).to(clean)
         check_levels(levels)
-        levels = torch.where(real, spread(levels, real), 1.0)
+        levels = torch.where(spread(real, levels), spread(levels, real), 1.0)
         noise = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean)
         return levels, noise, denoiser.schedule.mix(clean, noise, levels)
 
@@ -110,7 +110,7 @@ class DiffusionForcing:
         What counts is real and not clean: a clean token needs no denoising, so it has no loss. Only the output is
         of the part alone.
         """
-        counted = real & (levels > 0)
+        counted = spread(real, levels) & (levels > 0)
         values = counted.sum() * (clean[0, 0].numel() / counted[0, 0].numel())  # a level may stand for several
         error = (output - denoiser.target(clean[part], noise[part], levels[part])) ** 2
         weight = counted[part] * self.weight(denoiser.schedule, denoiser.prediction, levels[part]).to(error)

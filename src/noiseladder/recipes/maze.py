@@ -144,7 +144,7 @@ def cut(tokens: PlanTokens, story: Story, options: Maze, count: int, generator: 
     first = torch.rand(count, generator=generator) * (arrival + 3 * options.steps_per_token)
     first = first.long().clamp(max=options.story_steps - options.tokens * options.steps_per_token)
     values, condition = tokens.of_story(part, first, options.tokens)
-    return Batch(values, condition, torch.ones_like(values, dtype=torch.bool))
+    return Batch(values, condition)
 
 
 def draw(denoiser: Denoiser, knowledge: Knowledge, path: Path, options: Maze) -> None:
