@@ -104,13 +104,15 @@ def _fit(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, float]:
 
 def _speed_limit(velocity: Tensor, acted: Tensor, next_velocity: Tensor, law: Tensor, fastest: float) -> float:
     """Where the world clips speeds, if the recording shows it; otherwise the fastest speed there is."""
-    fast = velocity.abs() > 0.9 * fastest
-    if not bool(fast.any()):
+    before = (next_velocity - law[1] * acted) / law[0] * velocity.sign()  # what the step made of the speed
+    slowed = (velocity.abs() > 0.9 * fastest) & (velocity.abs() - before > 1e-3 * fastest)
+    # Walls slow a body down to any speed, a limit always to the same one.
+    speeds = before[slowed].sort().values
+    alike = torch.searchsorted(speeds, speeds + 1e-3 * fastest, right=True) - torch.arange(len(speeds))
+    if len(speeds) < 4 or int(alike.max()) < max(4, len(speeds) // 4):
         return fastest
-    speed, action, then = velocity[fast], acted[fast], next_velocity[fast]
-    limits = torch.linspace(0.85, 1.0, 301, dtype=torch.float64) * fastest
-    errors = [(then - law[0] * speed.clamp(-limit, limit) - law[1] * action).abs().median() for limit in limits]
-    return limits[int(torch.stack(errors).argmin())].item()
+    first = int(alike.argmax())
+    return speeds[first : first + int(alike[first])].median().item()
 
 
 def _checked(misfit: float) -> float:

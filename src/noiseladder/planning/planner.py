@@ -163,11 +163,15 @@ class Planner:
         return matrix, sample(denoiser, noise, matrix, condition, state, self.step, given)
 
     def noise(self, count: int, horizon: int) -> Tensor:
-        """Noise (B, T, D) that belongs to an episode and the number of its plan, whatever the batch."""
+        """Noise (B, T, D) that belongs to an episode, the number of its plan and the token, whatever the batch.
+
+        Also however long the plan: in a batch it is as long as the longest.
+        """
         keys = child_keys(root_key(self.seed).repeat(count), self.first + np.arange(count))
-        keys = child_keys(keys, np.full(count, self.calls))
+        keys = child_keys(keys, np.full(count, self.calls)).repeat(horizon)
+        keys = child_keys(keys, np.tile(np.arange(horizon), count))
         self.calls += 1
-        return normal(keys, (horizon, self.knowledge.tokens.size))
+        return normal(keys, (self.knowledge.tokens.size,)).view(count, horizon, -1)
 
     def check(self, observation: Tensor, goal: Tensor) -> None:
         """Raise ValueError unless these are finite observations and goals of the shapes that were learned."""

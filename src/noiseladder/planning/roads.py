@@ -56,12 +56,14 @@ class Roads:
         carried = torch.zeros_like(ends)
         carried[:-1] = (position[1:] - position[:-1]).norm(dim=1) > LEAP * step
         trajectory = (ends | carried).long().cumsum(0) - (ends | carried).long()
-        roads = _roads(place, centres, trajectory, [round(STEPS_PER_PLACE * share) for share in (0.5, 1.0, 1.5, 2.0)])
+        lags = [round(STEPS_PER_PLACE * share) for share in (0.5, 1.0, 1.5, 2.0)]
+        # As precise as a file keeps them: then ways from a file are the same to the bit.
+        roads = _roads(place, centres, trajectory, lags).float()
         ways = shortest(roads)
         # What cannot be left or entered, from most other places, is a corner seen in passing: no place to be.
         both_ways = torch.isfinite(ways) & torch.isfinite(ways.T)
         kept = both_ways[int(both_ways.sum(1).argmax())]
-        return cls(centres[kept].float(), roads[kept][:, kept].float(), ways[kept][:, kept].float(), size)
+        return cls(centres[kept].float(), roads[kept][:, kept], ways[kept][:, kept], size)
 
     def place(self, position: Tensor) -> Tensor:
         """(..., P) -> (...) the nearest place."""
@@ -77,8 +79,11 @@ class Roads:
         apart = torch.cdist(position, self.centres)
         softness = 0.25 * self.size
         onward = self.ways[:, end].T + (self.centres[end] - goal).norm(dim=1, keepdim=True)
-        # Far places would be reached through walls: leaving costs much more than the way itself.
+        # Far places would be reached through walls: leaving costs much more than the way itself, and whatever the
+        # detour, only places about as near as the nearest are left to.
         around = apart + 4 * (apart - 1.5 * self.size).relu()
+        beyond = apart > apart.amin(1, keepdim=True) + 2 * self.size
+        around = around.masked_fill(beyond, torch.inf)
         through = -softness * torch.logsumexp(-(around + onward) / softness, dim=1)
         direct = (position - goal).norm(dim=1)
         return torch.where(direct < 1.5 * self.size, direct, through)

@@ -1,0 +1,350 @@
+"""Planning in mazes: ours, the demonstrator, the time-optimal ceiling and Diffuser on the same episodes, in one run.
+
+    .venv/bin/python benchmarks/planning.py [--quick] [--seeds N] [--only medium speed ...] [--runs FOLDER]
+
+Claims: plans learned from a recording arrive sooner than its demonstrator; a re-plan of the whole horizon is a matter
+of milliseconds on one core; a tree that reuses the state expands thousands of nodes a second and decides by expected
+reward. Episodes are those of seeds 100000 and up, which nobody looked at while developing. Models are runs of
+`noiseladder train maze --maze NAME --folder runs/maze-NAME` (baseline: `train diffuser`, folder runs/diffuser-NAME), or
+what ships with the package; what is not there is said, not guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.diffusion.scheduling_matrix import full_sequence, pyramid
+from noiseladder.networks import MinGRUNetwork
+from noiseladder.planning.choosing import BestOf
+from noiseladder.planning.demonstrator import Demonstrator
+from noiseladder.planning.diffusion_tree import DiffusionTree, expansions_per_second
+from noiseladder.planning.energies import Arrival
+from noiseladder.planning.evaluation import HEADER, Evaluation, Planner, decision_times, evaluate, quantiles
+from noiseladder.planning.guides import MonteCarlo
+from noiseladder.planning.planner import Planner as Ours
+from noiseladder.planning.point_mass import PointMass
+from noiseladder.planning.problems import Problem, problem
+from noiseladder.planning.search import By, SearchOptions, Widening, choice_law, plant, search
+from noiseladder.planning.search_picture import draw_value_against_budget
+from noiseladder.planning.time_optimal import TimeOptimal
+from noiseladder.planning.tree_planner import TreePlanner
+from noiseladder.recipes import diffuser
+from noiseladder.recipes.trained_maze import TrainedMaze, load, shipped
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "planning"), str(Path(__file__).parents[1] / "tests")]
+
+FIRST_SEED = 100_000
+MAZES = ("umaze", "medium", "large", "multi-umaze", "multi-medium", "multi-large")
+OGBENCH = (
+    "medium-navigate", "large-navigate", "giant-navigate", "medium-stitch", "large-stitch", "giant-stitch",
+    "teleport-navigate",
+)  # fmt: skip
+SECTIONS = (*MAZES, "ogbench", "speed", "search", "choosing", "montecarlo")
+WARM = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is asked for, and the figures found so far."""
+
+    quick: bool
+    episodes: int
+    ogbench: int
+    runs: Path
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def put(self, **found: float) -> None:
+        """Figures for the last line; what is not a number is left out."""
+        self.figures.update({name: round(value, 4) for name, value in found.items() if math.isfinite(value)})
+
+    @property
+    def seeds(self) -> range:
+        """Episodes of a maze."""
+        return range(FIRST_SEED, FIRST_SEED + self.episodes)
+
+    def model(self, *names: str) -> TrainedMaze | None:
+        """The first that is there: run folders, then what ships; None, and a line that says so, where none is."""
+        for name in names:
+            if (self.runs / name / "weights.safetensors").is_file():
+                print(f"  weights: {self.runs / name}")
+                return load(self.runs / name)
+        for name in names:
+            if name in shipped():
+                print(f"  weights: {name}, shipped")
+                return load(name)
+        print(f"  no weights: neither {self.runs / names[0]} nor a shipped {names[0]}; skipped", flush=True)
+        return None
+
+
+def main() -> None:
+    """All sections, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few episodes and short timings")
+    parser.add_argument("--seeds", type=int, help="episodes of each maze; 200, or 20 when quick")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where trained runs lie")
+    arguments = parser.parse_args()
+    if arguments.seeds is not None and arguments.seeds < 1:
+        parser.error(f"--seeds is {arguments.seeds}: give 1 or more")
+    torch.set_num_threads(1)
+    episodes = arguments.seeds or (20 if arguments.quick else 200)
+    run = Run(arguments.quick, episodes, 4 if arguments.quick else 50, arguments.runs)
+    sections: dict[str, Callable[[Run], None]] = {
+        "ogbench": ogbench, "speed": speed, "search": searching, "choosing": choosing, "montecarlo": monte_carlo
+    }  # fmt: skip
+    for section in arguments.only or SECTIONS:
+        began = time.perf_counter()
+        if section in MAZES:
+            maze(run, section)
+        else:
+            sections[section](run)
+        print(f"  ({section}: {time.perf_counter() - began:.0f} s)", flush=True)
+    print(json.dumps(run.figures))
+
+
+def ours(model: TrainedMaze, warm: float | None = None) -> Ours:
+    """Our planner as it is by default."""
+    return Ours(model.denoiser, model.knowledge, warm=warm)
+
+
+def show(name: str, found: Evaluation, task: Problem) -> Evaluation:
+    """Print a row."""
+    print(found.row(name, task.norms), flush=True)
+    return found
+
+
+def maze(run: Run, name: str) -> None:
+    """One maze: ours, the demonstrator, the ceiling, the baseline."""
+    task = problem(name)
+    world = task.world
+    assert isinstance(world, PointMass)
+    assert task.norms is not None
+    grid = name.removeprefix("multi-")
+    print(f"\n{name}: {run.episodes} episodes of {world.time_limit} steps from seed {FIRST_SEED}\n{HEADER}")
+    key = name.replace("-", "_") if name.startswith("multi-") else f"score_{name}"
+    model = run.model(f"maze-{grid}")
+    mine = None
+    if model is not None:
+        mine = show("ours", evaluate(world, ours(model), run.seeds), task)
+        score = mine.score(task.norms)
+        run.put(**{key: score.mean, f"{key}_low": score.low, f"{key}_high": score.high})
+        run.put(
+            **{
+                f"{key}_return": mine.mean_return().mean,
+                f"{key}_arrival": mine.mean_arrival().mean,
+                f"{key}_success": mine.success_rate().mean,
+                f"{key}_latched": mine.latched_score(task.norms).mean,
+            }
+        )
+    others: dict[str, tuple[Planner, int]] = {
+        "demonstrator": (Demonstrator(world.maze), run.episodes),
+        "time-optimal (simulator)": (TimeOptimal(world.maze), min(run.episodes, 5 if run.quick else 200)),
+    }
+    folder = run.runs / f"diffuser-{grid}"
+    if (folder / "weights.safetensors").is_file():
+        others["Diffuser, PD controller"] = (diffuser.load(folder), run.episodes)
+        others["Diffuser, own actions"] = (diffuser.load(folder, own_actions=True), run.episodes)
+    else:
+        print(f"  no Diffuser row: noiseladder train diffuser --maze {grid} --folder {folder}")
+    for label, (planner, episodes) in others.items():
+        found = show(label, evaluate(world, planner, run.seeds[:episodes]), task)
+        short = label.partition(" ")[0].strip(",").replace("-", "_").lower() + ("_own" if "own" in label else "")
+        run.put(**{f"{key}_{short}": found.score(task.norms).mean})
+        if mine is not None and found.seeds == mine.seeds:
+            print(f"  ours minus this, same episodes: {mine.against(found, task.norms):+.1f}", flush=True)
+
+
+def ogbench(run: Run) -> None:
+    """OGBench PointMaze: five tasks, an episode ends at success, at most 1000 steps."""
+    for name in OGBENCH:
+        task = problem(f"ogbench-{name}")
+        assert task.world is not None
+        print(f"\nogbench {name}: 5 tasks, {run.ogbench} episodes each")
+        model = run.model(f"ogbench-{name}", f"small-ogbench-{name}")
+        if model is None:
+            continue
+        # Consecutive seeds take turns at the five tasks.
+        seeds = range(FIRST_SEED, FIRST_SEED + 5 * run.ogbench)
+        print(HEADER)
+        found = show("ours", evaluate(task.world, ours(model), seeds), task)
+        each = [found.success[number::5].double().mean().item() for number in range(5)]
+        print(f"  success by task: {', '.join(f'{100 * share:.0f} %' for share in each)}", flush=True)
+        key = name.replace("-", "_")
+        run.put(
+            **{f"ogbench_{key}": 100 * found.success_rate().mean, f"ogbench_{key}_arrival": found.mean_arrival().mean}
+        )
+
+
+def speed(run: Run) -> None:
+    """One decision of one row on one core, the whole horizon planned anew; and nodes a second."""
+    print("\nspeed: one core, batch 1, the whole horizon replanned at every decision")
+    calls, worst = (30 if run.quick else 300), 0.0
+    for name in MAZES[:3]:
+        model = run.model(f"maze-{name}")
+        if model is None:
+            continue
+        world = problem(f"multi-{name}").world
+        assert world is not None
+        for label, warm in (("cold", None), ("warm", WARM)):
+            seconds = decision_times(world, ours(model, warm), run.seeds, calls, warmup=3)
+            median, slow = quantiles(seconds)
+            print(
+                f"  {name:<8} {label}  median {median:7.1f} ms   p99 {slow:7.1f} ms   of {calls} decisions", flush=True
+            )
+            run.put(**{f"replan_ms_median_{name}_{label}": median, f"replan_ms_p99_{name}_{label}": slow})
+            if label == "cold" and median >= worst:
+                # The slowest maze stands for all.
+                worst = median
+                run.put(replan_ms_median=median, replan_ms_p99=slow)
+    torch.manual_seed(0)
+    network = MinGRUNetwork(8, width=64, layers=2)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tree = DiffusionTree(
+        Denoiser(network, Cosine()).eval().requires_grad_(False),
+        shape=(1, 8),
+        reward=lambda tokens: tokens[:, 0, 0],
+        matrix=full_sequence(1, 2),
+    )
+    found = expansions_per_second(tree, tree.denoiser.initial_state(1), batch=256, seconds=2.0 if run.quick else 10.0)
+    print(
+        f"  tree: {found.per_second:.0f} expansions a second, {found.per_core_second:.0f} a second of the processor"
+        f" (minGRU of width 64, 2 layers, 2 denoising steps, {found.nodes} nodes)",
+        flush=True,
+    )
+    # Other work on the machine is not the tree's: what it does with a core counts.
+    run.put(expansions_per_second=found.per_core_second, expansions_per_wall_second=found.per_second)
+
+
+def searching(run: Run) -> None:
+    """The gamble with an exact denoiser, and value against budget on problems whose value is known."""
+    from beds import Gamble, Grid, LinearQuadratic, compare
+
+    from exact import gamble
+
+    print("\nsearch: P(gamble) under exp(strength * E[pay]); tilting by the pay itself would give .788 and .999")
+    exact = DiffusionTree(
+        gamble(Cosine()), shape=(1, 1), reward=lambda x: x[:, 0, 0], matrix=full_sequence(1, 16), alternate=True,
+        label=lambda x: (100 + 10 * x[:, 0, 0]).round().long(), dtype=torch.float64,
+    )  # fmt: skip
+    options = SearchOptions(batch=256, exploration=50.0, depth=2, decisions=Widening(4, 0.6))
+    shares, strengths = [], (5.0, 20.0)
+    for seed in range(FIRST_SEED, FIRST_SEED + (8 if run.quick else 64)):
+        tree = plant(exact.root(exact.denoiser.initial_state(1)), seed)
+        for _ in search(exact, tree, options, 3000):
+            pass
+        state = tree.state(tree.children(0))
+        gambles = (state.tokens[:, 0, 0] > 0).numpy()  # type: ignore[attr-defined]
+        shares.append([choice_law(tree, strength)[gambles].sum() for strength in strengths])
+    found = np.mean(shares, axis=0)
+    truth = np.array([1 / (1 + math.exp(0.1 * strength)) for strength in strengths])
+    error = float(np.abs(found - truth).max())
+    for strength, share, true in zip(strengths, found, truth):
+        print(f"  strength {strength:4.0f}: P(gamble) {share:.4f}, exact {true:.4f}  ({len(shares)} trees)", flush=True)
+    run.put(gamble_error=error)
+    budgets, seeds = ((64, 256), range(4)) if run.quick else ((64, 256, 1024, 2048), range(16))
+    quadratic = SearchOptions(batch=16, exploration=0.1, keep_estimates=True, decisions=Widening(2, 0.5))
+    grid = SearchOptions(batch=16, exploration=1.5, decisions=Widening(4, 0, 4), outcomes=Widening(1, 0.5))
+    chance = SearchOptions(batch=16, exploration=3.0, outcomes=Widening(1, 0.85))
+    results = [
+        compare("gamble, 3 levels", Gamble(3), chance, budgets, seeds, By.VISITS),
+        compare("linear-quadratic", LinearQuadratic(3), quadratic, budgets, seeds, By.BEST),
+        compare("stochastic grid", Grid(), grid, budgets, seeds, By.VISITS),
+    ]
+    for result in results:
+        equal = len(result.tree.calls) - 1
+        tree_share = float(result.share(result.tree)[-1].mean())
+        rival_share = float(result.share(result.best_of_n)[equal].mean())
+        print(
+            f"  {result.name:<18} tree {tree_share:6.3f}, best of n {rival_share:6.3f} of what can be had", flush=True
+        )
+        key = result.name.partition(",")[0].replace("-", "_").replace(" ", "_")
+        run.put(**{f"search_{key}": tree_share, f"best_of_n_{key}": rival_share})
+    path = run.runs / "value-against-budget.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_value_against_budget(results, path)
+    print(f"  wrote {path}")
+
+
+def compared(run: Run, name: str, planners: dict[str, Planner], seeds: Sequence[int]) -> dict[str, Evaluation]:
+    """Planners on the same episodes, each against the first."""
+    task = problem(name)
+    assert task.world is not None
+    print(HEADER)
+    found: dict[str, Evaluation] = {}
+    for label, planner in planners.items():
+        found[label] = show(label, evaluate(task.world, planner, seeds), task)
+        first = next(iter(found.values()))
+        if found[label] is not first:
+            print(f"  this minus the first, same episodes: {found[label].against(first, task.norms):+.1f}", flush=True)
+    return found
+
+
+def choosing(run: Run) -> None:
+    """Sampling once, best of 16 and tree search, on the same episodes."""
+    seeds = run.seeds[: 4 if run.quick else max(1, run.episodes // 5)]
+    name = "multi-medium"
+    print(f"\nchoosing among plans: {name}, {len(seeds)} episodes")
+    model = run.model("maze-medium")
+    if model is None:
+        return
+    planners: dict[str, Planner] = {
+        "ours, one plan": ours(model),
+        "ours, best of 16": BestOf(ours(model), Arrival(), 16),
+        "ours, tree of 64": TreePlanner(model.denoiser, model.knowledge, Arrival(), budget=64, execute=1),
+    }
+    for label, found in compared(run, name, planners, seeds).items():
+        norms = problem(name).norms
+        assert norms is not None
+        run.put(**{f"choosing_{label.split(', ')[1].replace(' ', '_')}": found.score(norms).mean})
+
+
+def monte_carlo(run: Run) -> None:
+    """Guidance alone, no road: 10 futures against 1 with as many denoising steps as take the same time."""
+    seeds, name = run.seeds[: 4 if run.quick else max(1, run.episodes // 5)], "multi-medium"
+    print(f"\nMonte Carlo guidance without a road: {name}, {len(seeds)} episodes")
+    model = run.model("maze-medium")
+    if model is None:
+        return
+    task = problem(name)
+    assert task.world is not None
+    assert task.norms is not None
+
+    def guided(futures: int, steps: int) -> Ours:
+        return Ours(
+            model.denoiser,
+            model.knowledge,
+            horizon=8,
+            steps=steps,
+            matrix=lambda tokens, rows: pyramid(tokens, rows, delay=1),
+            road=False,
+            guide=MonteCarlo(Arrival(), 1.0, futures),
+        )
+
+    calls = 5 if run.quick else 20
+    many, single = (quantiles(decision_times(task.world, guided(n, 4), seeds, calls))[0] for n in (10, 1))
+    steps = max(4, round((4 + 8) * many / single) - 8)
+    print(f"  a decision takes {many:.0f} ms with 10 futures, {single:.0f} ms with 1: 1 gets {steps} steps, not 4")
+    planners: dict[str, Planner] = {
+        "1 future": guided(1, 4), "1 future, equal seconds": guided(1, steps), "10 futures": guided(10, 4)
+    }  # fmt: skip
+    found = compared(run, name, planners, seeds)
+    gain = found["10 futures"].against(found["1 future, equal seconds"], task.norms)
+    print(f"  10 futures minus 1 at equal seconds: {gain:+.1f}", flush=True)
+    run.put(monte_carlo_gain=gain.mean, monte_carlo_gain_low=gain.low, monte_carlo_gain_high=gain.high)
+
+
+if __name__ == "__main__":
+    main()
