@@ -102,8 +102,11 @@ class FruitSwap:
         self._touch()
         return self.observe()
 
-    def step(self, action: ArrayLike) -> Observation:
-        """Act for a tenth of a second. Raises ValueError for an action that is not four finite numbers."""
+    def step(self, action: ArrayLike, look: bool = True) -> Observation:
+        """Act for a tenth of a second. Raises ValueError for an action that is not four finite numbers.
+
+        look: without it nothing is drawn, which takes most of the time, and the observation has no pictures.
+        """
         wanted = np.asarray(action, dtype=np.float64)
         if wanted.shape != (4,) or not np.isfinite(wanted).all():
             raise ValueError(f"action {wanted}: expected four finite numbers, dx, dy, dz in metres and the gripper")
@@ -115,12 +118,12 @@ class FruitSwap:
         self.steps += 1
         self.rested = self.rested + 1 if self.lies_swapped() else 0
         self._touch()
-        return self.observe()
+        return self.observe(look)
 
-    def observe(self) -> Observation:
-        """What the robot sees and feels now, disturbances included."""
+    def observe(self, look: bool = True) -> Observation:
+        """What the robot sees and feels now, disturbances included; without a `look` it only feels."""
         pictures = {}
-        if self.views is not None:
+        if look and self.views is not None:
             # What was just touched has to be where it is shown.
             self._mujoco.mj_kinematics(self._model, self._data)
             for camera in CAMERAS:

@@ -1,0 +1,181 @@
+"""A policy sees, denoises what it will do next, and remembers as much as it is asked to.
+
+Each token holds what is seen and a chunk of actions. Acting is a posterior update: the senses are read at level 0, or
+at the level of how far they are trusted, and the actions are denoised after whatever is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.sampling import DDIM, draw_noise, final, sample
+from noiseladder.diffusion.scheduling_matrix import autoregressive
+from noiseladder.diffusion.state import State
+from noiseladder.training import generator_for
+
+from .fruit_swap import Observation
+from .policy_knowledge import PolicyKnowledge
+from .policy_tokens import Trace
+
+Trust = Callable[[Mapping[str, float]], Mapping[str, float]]
+"""From how surprising each sense is, in usual deviations, to the level at which it is read."""
+
+Level = float | Mapping[str, float] | Trust
+ENDED = 0.5  # of a chunk lies after the end
+
+
+class Policy:
+    """Acts in chunks: `reset()`, then `act(observation)` again and again until `finished`.
+
+    denoiser: causal, trained on tokens of `knowledge`. steps: denoising steps for a chunk; 1 gives the mean of what
+    may be done. deeds: the level at which its own actions are remembered. seed: of all noise.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, knowledge: PolicyKnowledge, steps: int = 6, deeds: float = 0.0, seed: int = 0
+    ) -> None:
+        if steps < 1 or not 0 <= deeds <= 1:
+            raise ValueError(f"steps {steps}, deeds {deeds}: expected at least 1 step and a level in [0, 1]")
+        self.denoiser, self.knowledge = denoiser, knowledge
+        self.steps, self.deeds, self.seed = steps, deeds, seed
+        self.episodes_before = 0
+        self.reset()
+
+    def reset(self, episodes: int = 1) -> None:
+        """Forget everything: `episodes` new ones begin, lived side by side."""
+        if episodes < 1:
+            raise ValueError(f"{episodes} episodes: expected at least 1")
+        first, self.episodes_before = self.episodes_before, self.episodes_before + episodes
+        self.generators = [generator_for(self.seed, "policy", first + number) for number in range(episodes)]
+        self.state: State = self.denoiser.initial_state(episodes)
+        self.past: list[tuple[Tensor, Tensor]] = []
+        self.over = torch.zeros(episodes)
+        self.surprise: dict[str, Tensor] = {}
+        self.levels: dict[str, float] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds that all of its episodes have ended: the last chunk lies after the end."""
+        return bool((self.over > ENDED).all())
+
+    def act(self, observation: Observation, level: Level = 0.0, memory: int | None = None) -> NDArray[np.float32]:
+        """What to do before looking again, (K, A), in the units of the demonstrations.
+
+        A picture may be None: that camera is missing and its part of the token at level 1. level: how far the senses
+        are believed, 0 wholly, 1 not at all: one number, or sense -> number for some of them, or a function of the
+        surprise of each. memory: how many of the tokens before this one are remembered, None for all, 0 for none.
+        Raises ValueError, in one sentence, for an observation that is not what was learned from.
+        """
+        return self.act_on(self.knowledge.senses(observation), level, memory)[0].numpy()
+
+    def act_on(self, seen: Mapping[str, Tensor | None], level: Level = 0.0, memory: int | None = None) -> Tensor:
+        """`act` for the senses of B episodes side by side, sense -> (B, size) or None: actions (B, K, A)."""
+        tokens, episodes = self.knowledge.tokens, len(self.generators)
+        self.check(seen, memory)
+        with torch.no_grad():
+            token, levels = tokens.known(seen)
+            state = self.denoiser.prepare(self.remembered(memory))
+            first = torch.full((episodes, 1, 1), float(not self.past))
+            begins = torch.zeros_like(first) if memory == 0 else first  # without memory nobody knows that it begins
+            if callable(level):
+                self.surprise = self.surprise_of(token, begins, state)
+                level = level({name: float(found.max()) for name, found in self.surprise.items()})
+            levels = self.trusted(levels, level)
+            self.levels = dict(zip(tokens.senses, levels[0, 0].tolist()))
+            spread = tokens.spread(levels)
+            noise = draw_noise(self.generators, tuple(token.shape))
+            # A sense that is only half believed is shown as noisy as its level says.
+            noisy = self.denoiser.schedule.mix(token, noise, spread)
+            for now, then in pairwise(torch.linspace(1, 0, self.steps + 1).tolist()):
+                here, there = self.acting(levels, now), self.acting(levels, then)
+                noisy = DDIM(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there)
+            done = noisy[..., tokens.seen_size :]
+            self.remember(torch.cat([token[..., : tokens.seen_size], done], dim=-1), levels, noise, first)
+        self.over = tokens.over(noisy)[:, 0]
+        return tokens.actions(noisy)[:, 0]
+
+    def imagine(self, count: int, steps: int = 8) -> Trace:
+        """What it would see and do next: seen, sense -> (B, n, size), actions (B, n K, A). Nothing is remembered."""
+        tokens, episodes = self.knowledge.tokens, len(self.generators)
+        noise = torch.stack([draw_noise(self.generators, (episodes, tokens.size)) for _ in range(count)], dim=1)
+        begins = torch.zeros(episodes, count, 1)
+        begins[:, 0] = float(not self.past)
+        found = final(sample(self.denoiser, noise, autoregressive(count, steps), begins, self.state))
+        return Trace(tokens.seen(found), tokens.actions(found).flatten(1, 2))
+
+    # Inside
+
+    def acting(self, levels: Tensor, now: float) -> Tensor:
+        """Levels (B, 1, P) with the actions at `now`, as levels (B, 1, D)."""
+        levels = levels.clone()
+        levels[..., -1] = now
+        return self.knowledge.tokens.spread(levels)
+
+    def remembered(self, memory: int | None) -> State:
+        """The state after the last `memory` tokens: read again, whatever was remembered when they were lived."""
+        if memory is None or memory >= len(self.past):
+            return self.state
+        state = self.denoiser.initial_state(len(self.generators))
+        if memory == 0:
+            return state
+        tokens, levels = (torch.cat(parts, dim=1) for parts in zip(*self.past[-memory:]))
+        return self._read(tokens, levels, torch.zeros(*tokens.shape[:2], 1), state)
+
+    def remember(self, token: Tensor, levels: Tensor, noise: Tensor, begins: Tensor) -> None:
+        """Take in what was seen, as far as it was believed, and what is done about it."""
+        spread = self.acting(levels, self.deeds)
+        noisy = self.denoiser.schedule.mix(token, noise, spread)
+        self.past.append((noisy, spread))
+        self.state = self._read(noisy, spread, begins, self.state)
+
+    def _read(self, noisy: Tensor, levels: Tensor, begins: Tensor, state: State) -> State:
+        """`Denoiser.observe` for tokens that have been brought to their levels already."""
+        alpha, _ = self.denoiser.schedule.shares(levels, noisy)
+        unscaled = torch.where(alpha > 0, noisy / alpha.clamp(min=1e-6), 0.0)
+        return self.denoiser.observe(unscaled, begins, state, levels)
+
+    def surprise_of(self, token: Tensor, begins: Tensor, state: State) -> dict[str, Tensor]:
+        """How far each sense of tokens (B, 1, D) is from what was expected, (B,), in usual deviations."""
+        tokens = self.knowledge.tokens
+        unknown = torch.ones(*token.shape[:2], len(tokens.parts))
+        guess = self.denoiser(torch.zeros_like(token), tokens.spread(unknown), begins, state).clean
+        error = (token - guess)[:, 0, : tokens.seen_size].square().split(tokens.sizes, dim=-1)
+        return {name: part.mean(-1).sqrt() for name, part in zip(tokens.senses, error)}
+
+    def trusted(self, levels: Tensor, level: float | Mapping[str, float]) -> Tensor:
+        """Levels (B, 1, P) of a known token, raised to what is believed of each sense."""
+        senses = self.knowledge.tokens.senses
+        by_sense = level if isinstance(level, Mapping) else dict.fromkeys(senses, level)
+        unknown = [name for name in by_sense if name not in senses]
+        if unknown:
+            raise ValueError(f"no sense {unknown[0]!r} to believe or not: expected some of {', '.join(senses)}")
+        levels = levels.clone()
+        for place, name in enumerate(senses):
+            value = float(by_sense.get(name, 0.0))
+            if not 0 <= value <= 1:
+                raise ValueError(f"level {value:g} of {name}: expected 0, believe it, to 1, do not look at it")
+            levels[..., place] = levels[..., place].clamp(min=value)
+        return levels
+
+    def check(self, seen: Mapping[str, Tensor | None], memory: int | None) -> None:
+        """Raise ValueError unless these senses and this memory are what the policy was trained for."""
+        if memory is not None and memory < 0:
+            raise ValueError(f"a memory of {memory} tokens: expected 0 for none, a number, or None for all")
+        tokens, episodes = self.knowledge.tokens, len(self.generators)
+        if all(seen.get(name) is None for name in tokens.senses):
+            raise ValueError(f"nothing is seen at all: expected at least one of {', '.join(tokens.senses)}")
+        for name, size in zip(tokens.senses, tokens.sizes):
+            values = seen.get(name)
+            if values is None:
+                continue
+            if values.shape != (episodes, size):
+                raise ValueError(f"{name} has shape {tuple(values.shape)}, expected {(episodes, size)}")
+            if not bool(torch.isfinite(values).all()):
+                raise ValueError(f"{name} holds NaN or infinite values: give None for a sense that is missing")

@@ -1,0 +1,111 @@
+"""How noisy a policy's tokens are in training: what it remembers, and what it is asked for.
+
+Both draw levels (B, T, D) that are the same within each part of a token; the last part is the actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from noiseladder.diffusion.denoiser import Prediction
+from noiseladder.diffusion.noise import NoiseSchedule
+
+from .policy_tokens import PolicyTokens
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Levels of the past: mostly exactly clean; sometimes a prefix is forgotten, a sense gone, a deed not known.
+
+    noisy: share of sequences in which every part has a level of its own. forgotten: share whose tokens before a
+    random one are at level 1, which is a short memory. blind: share in which one sense is at a random level, half of
+    the time 1, for a random while. unaware: share in which the actions are not remembered.
+    """
+
+    tokens: PolicyTokens
+    noisy: float = 0.25
+    forgotten: float = 0.2
+    blind: float = 0.3
+    unaware: float = 0.5
+
+    def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
+        """Draw levels (B, T, D)."""
+
+        def chance(*shape: int) -> Tensor:
+            return torch.rand(sequences, *shape, generator=generator, device=generator.device)
+
+        parts = len(self.tokens.parts)
+        place = torch.arange(length, device=generator.device)
+        levels = torch.where(chance(1, 1) < self.noisy, chance(length, parts), 0.0)
+        hidden = (chance(1) < self.forgotten) & (place < (chance(1) * (length + 1)).long())
+        levels = torch.where(hidden[..., None], 1.0, levels)
+        begin, lasts = (chance(1) * length).floor(), 1 + chance(1) * length / 2
+        during = (place >= begin) & (place < begin + lasts) & (chance(1) < self.blind)
+        which = (chance(1, 1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
+        depth = chance(1, 1)
+        depth = torch.where(chance(1, 1) < 0.5, 1.0, depth)
+        levels = torch.where(during[..., None] & which, depth.maximum(levels), levels)
+        unknown = (chance(1) < self.unaware).expand(-1, length)
+        levels[..., -1] = torch.where(unknown, 1.0, levels[..., -1])
+        return self.tokens.spread(levels)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Levels of what is asked for: actions at any level, a third of them unseen, after senses that are mostly clean.
+
+    imagined: share of tokens in which the senses are asked for too, at levels of their own, a third of them unseen.
+    blind: share of the others in which one sense is at a random level, half of the time 1.
+    """
+
+    tokens: PolicyTokens
+    imagined: float = 0.25
+    blind: float = 0.25
+
+    def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
+        """Draw levels (B, T, D)."""
+
+        def chance(*shape: int) -> Tensor:
+            return torch.rand(sequences, length, *shape, generator=generator, device=generator.device)
+
+        parts = len(self.tokens.parts)
+        levels = chance(parts)
+        levels = torch.where(chance(parts) < 1 / 3, 1.0, levels)
+        which = (chance(1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
+        depth = torch.where(chance(1) < 0.5, 1.0, chance(1))
+        senses = torch.where(which & (chance(1) < self.blind), depth, 0.0)
+        levels[..., :-1] = torch.where(chance(1) < self.imagined, levels, senses)[..., :-1]
+        return self.tokens.spread(levels)
+
+
+@dataclass(frozen=True)
+class Means:
+    """The question of deterministic cloning: what is done on average after these senses; nothing is noisy."""
+
+    tokens: PolicyTokens
+    actions: float = 1.0
+
+    def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
+        """Levels (B, T, D): senses 0, actions `actions`."""
+        levels = torch.zeros(sequences, length, len(self.tokens.parts), device=generator.device)
+        levels[..., -1] = self.actions
+        return self.tokens.spread(levels)
+
+
+@dataclass(frozen=True)
+class SensesCount:
+    """The squared error of the output, that of senses times `share`: acting is what a policy is for."""
+
+    tokens: PolicyTokens
+    share: float = 0.3
+
+    def __call__(self, schedule: NoiseSchedule, prediction: Prediction, levels: Tensor) -> Tensor:
+        """Weights of the shape of levels (B, T, D)."""
+        if levels.ndim < 3:
+            return torch.ones_like(levels)
+        weight = torch.ones_like(levels)
+        weight[..., : self.tokens.seen_size] = self.share
+        return weight

@@ -1,0 +1,176 @@
+"""A token of a policy is what is seen and what is done next: the cameras, the state, a chunk of actions, the end.
+
+Each sense is a part of the token with a noise level of its own, and so are the actions: a camera that is missing is
+its part at level 1, acting is denoising the last part while the others are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseladder.diffusion.batch import Batch
+
+ACTIONS = "actions"
+AFTER = 2  # tokens after the end that are learned from: that it is over
+SMALLEST_SCALE = 0.02  # of a sense's largest: what hardly ever changes is not blown up
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An episode as numbers. seen: sense -> (T, size). actions: (T, A), row t was done after seeing row t."""
+
+    seen: Mapping[str, Tensor]
+    actions: Tensor
+
+
+@dataclass(frozen=True)
+class PolicyTokens:
+    """Values of a token, each of about unit size.
+
+    senses, sizes: names and sizes of what is seen, in order. chunk: K actions in a token. action_size: A values of an
+    action; zero has to mean "stay as you are". middle, scale: (D,), of tokens (..., D).
+
+    A token: the senses, K actions, and how many of them come after the end.
+    """
+
+    senses: tuple[str, ...]
+    sizes: tuple[int, ...]
+    chunk: int
+    action_size: int
+    middle: Tensor
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, traces: Sequence[Trace], chunk: int) -> PolicyTokens:
+        """The layout of these episodes, and what is usual in them. Raises ValueError where there is nothing to fit."""
+        if not traces or chunk < 1:
+            raise ValueError(f"{len(traces)} episodes and chunks of {chunk} actions: expected at least 1 of both")
+        senses = tuple(traces[0].seen)
+        together = {name: torch.cat([trace.seen[name] for trace in traces]) for name in senses}
+        actions = torch.cat([trace.actions for trace in traces])
+        middle, scale = [], []
+        for values in (*together.values(), actions):
+            deviation = values.std(0)
+            middle.append(values.mean(0))
+            scale.append(deviation.clamp(min=SMALLEST_SCALE * float(deviation.max()) + 1e-6))
+        # Zero stays zero: it is what is done when nothing is.
+        return cls(
+            senses,
+            tuple(values.shape[1] for values in together.values()),
+            chunk,
+            actions.shape[1],
+            torch.cat([*middle[:-1], torch.zeros(chunk * actions.shape[1]), torch.tensor([0.5])]),
+            torch.cat([*scale[:-1], scale[-1].repeat(chunk), torch.tensor([0.5])]),
+        )
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Sizes of the parts with noise levels of their own: each sense, then the actions with the end."""
+        return *self.sizes, self.chunk * self.action_size + 1
+
+    @property
+    def size(self) -> int:
+        """Values of a token."""
+        return sum(self.parts)
+
+    @property
+    def seen_size(self) -> int:
+        """Values of all senses."""
+        return sum(self.sizes)
+
+    def spread(self, levels: Tensor) -> Tensor:
+        """Levels (..., P), one for each part, as levels (..., D), one for each value."""
+        return levels.repeat_interleave(torch.tensor(self.parts, device=levels.device), dim=-1)
+
+    def known(self, seen: Mapping[str, Tensor | None]) -> tuple[Tensor, Tensor]:
+        """Senses (B, size), None for one that is missing -> tokens (B, 1, D) without actions, levels (B, 1, P).
+
+        What is missing and what is not done yet is at level 1, the rest at 0.
+        """
+        given = next(values for values in seen.values() if values is not None)
+        pieces, levels = [], []
+        for name, size in zip(self.senses, self.sizes):
+            values = seen.get(name)
+            pieces.append(given.new_zeros(len(given), size) if values is None else values)
+            levels.append(1.0 if values is None else 0.0)
+        pieces.append(given.new_zeros(len(given), self.parts[-1]))
+        token = (torch.cat(pieces, dim=1) - self.middle) / self.scale
+        return token[:, None], given.new_tensor([*levels, 1.0]).expand(len(given), 1, -1)
+
+    def seen(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Tokens (..., D) -> each sense (..., size) in its own units."""
+        values = tokens * self.scale + self.middle
+        return dict(zip(self.senses, values[..., : self.seen_size].split(self.sizes, dim=-1)))
+
+    def actions(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., D) -> actions (..., K, A)."""
+        values = (tokens * self.scale + self.middle)[..., self.seen_size : -1]
+        actions: Tensor = values.unflatten(-1, (self.chunk, self.action_size))
+        return actions
+
+    def over(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., D) -> (...), the share of the chunk that comes after the end, about 0 to 1."""
+        return tokens[..., -1] * self.scale[-1] + self.middle[-1]
+
+    def table(self, traces: Sequence[Trace]) -> Table:
+        """The episodes as one table to cut sequences from. Before its beginning and after its end nothing moves."""
+        before, after = self.chunk - 1, (AFTER + 1) * self.chunk
+        seen, actions, starts, row = [], [], [], 0
+        for trace in traces:
+            length = len(trace.actions)
+            steps = torch.arange(-before, length + after).clamp(0, length - 1)
+            values = torch.cat([trace.seen[name] for name in self.senses], dim=1)
+            seen.append(values[steps])
+            still = trace.actions.new_zeros(1, self.action_size)
+            actions.append(torch.cat([still.expand(before, -1), trace.actions, still.expand(after, -1)]))
+            starts.append(row + before)
+            row += before + length + after
+        return Table(
+            self,
+            (torch.cat(seen) - self.middle[: self.seen_size]) / self.scale[: self.seen_size],
+            torch.cat(actions) / self.scale[self.seen_size : self.seen_size + self.action_size],
+            torch.tensor(starts),
+            torch.tensor([len(trace.actions) for trace in traces]),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Episodes row by row: seen (R, F) and actions (R, A) of unit size; starts, lengths: (E,), in rows."""
+
+    tokens: PolicyTokens
+    seen: Tensor
+    actions: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+    def cut(self, episodes: Tensor, first: Tensor, tokens: int) -> Batch:
+        """Sequences (B, T, D) of episodes (B,) from their steps `first` (B,) on, which may lie a chunk - 1 before 0.
+
+        The condition (B, T, 1) is 1 for the token with which an episode begins, so that a memory which reaches back
+        to it differs from one that does not. The mask (B, T, D) ends two tokens after the episode.
+        """
+        chunk = self.tokens.chunk
+        step = first[:, None] + chunk * torch.arange(tokens)
+        length = self.lengths[episodes][:, None]
+        real = step < length + (AFTER - 1) * chunk
+        row = self.starts[episodes][:, None] + torch.minimum(step, length + (AFTER - 1) * chunk)
+        rows = row[..., None] + torch.arange(chunk)
+        late = (step[..., None] + torch.arange(chunk) >= length[..., None]).float().mean(-1, keepdim=True)
+        over = (late - self.tokens.middle[-1]) / self.tokens.scale[-1]
+        values = torch.cat([self.seen[row], self.actions[rows].flatten(2), over], dim=-1)
+        begins = torch.zeros(*step.shape, 1)
+        begins[:, 0, 0] = (first <= 0).float()
+        return Batch(values, begins, real[..., None].expand_as(values))
+
+    def draw(self, count: int, tokens: int, begin: float, generator: torch.Generator) -> Batch:
+        """Random sequences: a share `begin` from the beginning of an episode, the others from anywhere in it."""
+        episodes = torch.randint(len(self.starts), (count,), generator=generator)
+        early = -torch.randint(self.tokens.chunk, (count,), generator=generator)
+        later = (torch.rand(count, generator=generator) * self.lengths[episodes]).long().clamp(min=1)
+        begins = torch.rand(count, generator=generator) < begin
+        return self.cut(episodes, torch.where(begins, early, later), tokens)

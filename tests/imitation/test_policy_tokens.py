@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from noiseladder.imitation.policy_tokens import AFTER, PolicyTokens, Trace
+
+CHUNK = 3
+
+
+def trace(length, seed):
+    generator = torch.Generator().manual_seed(seed)
+    seen = {
+        "front": torch.randn(length, 5, generator=generator),
+        "state": 3 + torch.randn(length, 2, generator=generator),
+    }
+    return Trace(seen, 0.1 * torch.randn(length, 2, generator=generator))
+
+
+@pytest.fixture
+def traces():
+    return [trace(11, 0), trace(14, 1)]
+
+
+@pytest.fixture
+def tokens(traces):
+    return PolicyTokens.fit(traces, CHUNK)
+
+
+def test_a_sequence_says_what_was_seen_and_done(traces, tokens):
+    batch = tokens.table(traces).cut(torch.tensor([1, 0]), torch.tensor([0, 4]), 2)
+    assert batch.tokens.shape == (2, 2, tokens.size)
+    for row, (episode, first) in enumerate([(1, 0), (0, 4)]):
+        for number in range(2):
+            step = first + number * CHUNK
+            seen = tokens.seen(batch.tokens[row, number])
+            for name, values in traces[episode].seen.items():
+                torch.testing.assert_close(seen[name], values[step])
+            torch.testing.assert_close(
+                tokens.actions(batch.tokens[row, number]), traces[episode].actions[step : step + CHUNK]
+            )
+    assert float(tokens.over(batch.tokens).max()) == 0
+    assert batch.condition[:, :, 0].tolist() == [[1, 0], [0, 0]]
+
+
+def test_nothing_is_done_before_the_beginning_and_after_the_end(traces, tokens):
+    batch = tokens.table(traces).cut(torch.tensor([0, 0]), torch.tensor([-2, 9]), 4)
+    before, late = tokens.actions(batch.tokens[0, 0]), tokens.actions(batch.tokens[1])
+    assert before[:2].abs().max() == 0
+    torch.testing.assert_close(before[2], traces[0].actions[0])
+    torch.testing.assert_close(late[0, :2], traces[0].actions[9:11])
+    assert late[0, 2:].abs().max() == 0
+    torch.testing.assert_close(tokens.over(batch.tokens[1]), torch.tensor([1 / 3, 1, 1, 1]))
+    assert batch.condition[0, 0] == 1
+    # Eleven steps, so steps 9 and 12 count and so does one more token; then nothing is real.
+    assert batch.mask[1].all(-1).tolist() == [True, True, False, False]
+    assert AFTER == 2
+
+
+def test_values_are_of_unit_size(traces, tokens):
+    table = tokens.table(traces)
+    real = torch.cat([torch.arange(int(s), int(s) + int(n)) for s, n in zip(table.starts, table.lengths)])
+    torch.testing.assert_close(table.seen[real].std(0), torch.ones(7))
+    torch.testing.assert_close(table.actions[real].std(0), torch.ones(2))
+
+
+def test_a_sense_that_hardly_changes_is_not_blown_up():
+    flat = Trace({"state": torch.stack([torch.randn(50), torch.full((50,), 2.0)], dim=1)}, torch.randn(50, 1))
+    table = PolicyTokens.fit([flat], CHUNK).table([flat])
+    assert table.seen[:, 1].abs().max() < 1e-3
+
+
+def test_what_is_missing_is_at_level_one(tokens):
+    token, levels = tokens.known({"front": None, "state": torch.zeros(4, 2)})
+    assert token.shape == (4, 1, tokens.size)
+    assert levels[0, 0].tolist() == [1, 0, 1]
+    assert tokens.spread(levels)[0, 0].tolist() == [1] * 5 + [0] * 2 + [1] * 7
+
+
+def test_random_sequences_begin_where_they_are_asked_to(traces, tokens):
+    table = tokens.table(traces)
+    generator = torch.Generator().manual_seed(0)
+    assert table.draw(200, 3, 1.0, generator).condition[:, 0].mean() == 1
+    assert table.draw(200, 3, 0.0, generator).condition[:, 0].mean() == 0
+    assert 0.35 < table.draw(400, 3, 0.5, generator).condition[:, 0].mean() < 0.65
+
+
+@pytest.mark.parametrize(("count", "chunk"), [(0, 3), (1, 0)])
+def test_nothing_to_fit(traces, count, chunk):
+    with pytest.raises(ValueError, match="expected at least 1"):
+        PolicyTokens.fit(traces[:count], chunk)

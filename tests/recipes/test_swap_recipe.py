@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from noiseladder.data.episodes import Episode
+from noiseladder.imitation import Observation
+from noiseladder.recipes import swap
+from noiseladder.recipes.imitate import Imitate, imitate, load_policy
+from noiseladder.training.run import run
+
+OPTIONS = swap.Swap(
+    steps=2, episodes=4, held_out=1, chunk=4, tokens=4, batch=2, width=16, layers=1, threads=1, validate_every=2
+)
+
+
+def episode(seed):
+    random = np.random.default_rng(seed)
+    pictures = {camera: random.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8) for camera in ("front", "side")}
+    state = random.normal(size=(24, 4)).astype(np.float32)
+    return Episode(f"episode {seed}", pictures, state, random.uniform(-1, 1, (24, 4)).astype(np.float32))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(swap, "recorded", lambda options: [episode(seed) for seed in range(options.episodes)])
+    run(lambda: swap.experiment(OPTIONS), OPTIONS, tmp_path / "run", "swap")
+    return tmp_path / "run"
+
+
+def test_a_run_folder_holds_all_that_acting_needs(folder):
+    policy, again = load_policy(folder), load_policy(folder)
+    shown = episode(7)
+    seen = Observation({camera: frames[0] for camera, frames in shown.pictures.items()}, shown.state[0])
+    actions = policy.act(seen)
+    assert actions.shape == (4, 4)
+    np.testing.assert_array_equal(actions, again.act(seen))
+    assert np.isfinite(policy.act(Observation({"front": None, "side": None}, seen.state))).all()
+
+
+def test_a_run_goes_on(folder, monkeypatch):
+    longer = replace(OPTIONS, steps=3)
+    run(lambda: swap.experiment(longer), longer, folder, "swap", resume=True)
+    assert load_policy(folder).act_on is not None
+    assert (folder / "metrics.csv").read_text().count("\n") >= 2
+
+
+def test_another_recipe_is_no_policy(folder):
+    recipe = swap.Swap(steps=2)
+    assert recipe.episodes == 150
+    with pytest.raises(FileNotFoundError):
+        load_policy(folder / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (Imitate(memory="much"), "--memory is 'much', expected all, none or a number"),
+        (Imitate(occlude="back"), "--occlude is 'back', expected front or side"),
+        (Imitate(episodes=0), "--episodes is 0"),
+    ],
+)
+def test_bad_options_are_said_before_anything_is_loaded(tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        imitate(tmp_path, options)
+
+
+def test_held_out_leaves_something_to_learn_from():
+    with pytest.raises(ValueError, match="held_out is 4, expected 1 to 3"):
+        swap.experiment(replace(OPTIONS, held_out=4))
