@@ -112,7 +112,10 @@ def _speed_limit(velocity: Tensor, acted: Tensor, next_velocity: Tensor, law: Te
     if len(speeds) < 4 or int(alike.max()) < max(4, len(speeds) // 4):
         return fastest
     first = int(alike.argmax())
-    return speeds[first : first + int(alike[first])].median().item()
+    limit = speeds[first : first + int(alike[first])].median().item()
+    # And whoever is faster than a limit is slowed down by it.
+    escaped = before[velocity.abs() > 1.002 * limit] > 1.002 * limit
+    return fastest if bool(escaped.any()) and escaped.double().mean().item() > 0.1 else limit
 
 
 def _checked(misfit: float) -> float:

@@ -1,0 +1,87 @@
+"""The maze recipe: from somebody's own recording to a run folder that holds all that planning takes."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "planning"))
+
+from walks import known, pushed
+
+from noiseladder.planning.knowledge import Knowledge
+from noiseladder.planning.planner import Planner
+from noiseladder.planning.recordings import arrays
+from noiseladder.recipes.maze import FromObservation, Maze, cut, experiment, network, often_hidden, tell
+from noiseladder.recipes.trained_maze import load
+from noiseladder.training import generator_for
+from noiseladder.training.run import run
+
+SMALL = {
+    "steps": 2, "batch": 8, "tokens": 4, "steps_per_token": 4, "stories": 32, "story_steps": 60, "width": 16,
+    "layers": 1, "warmup": 0, "threads": 1,
+}  # fmt: skip
+
+
+def options(path: Path, **changed) -> Maze:
+    np.savez(path / "mine.npz", **arrays(pushed()))
+    return Maze(maze=str(path / "mine.npz"), **(SMALL | changed))
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_run_holds_all_that_planning_takes(tmp_path: Path, recurrent: bool) -> None:
+    chosen, folder = options(tmp_path, recurrent=recurrent), tmp_path / "run"
+    run(lambda: experiment(chosen), chosen, folder, "maze")
+    knowledge = Knowledge.load(folder)
+    assert knowledge.body == known().body
+    assert json.loads((folder / "recipe.json").read_text())["recipe"] == "maze"
+    trained = load(folder)
+    assert trained.recipe == chosen
+    goal = torch.tensor([[3.0, 1.0]])
+    found = Planner(trained.denoiser, trained.knowledge).plan(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), goal)
+    assert found.tokens.isfinite().all()
+
+
+def test_half_of_a_begun_sequence_is_known() -> None:
+    tokens = known().tokens
+    levels = FromObservation(often_hidden, tokens, begin=1.0)(50, 6, torch.Generator().manual_seed(0))
+    before = tokens.parts[0]
+    assert levels.shape == (50, 6, tokens.size)
+    assert (levels[:, 0, :before] == 1).all()
+    assert (levels[:, 0, before:] == 0).all()
+    assert (levels[:, 1:] == levels[:, 1:, :1]).all()
+    other = FromObservation(often_hidden, tokens, begin=0.0)(50, 6, torch.Generator().manual_seed(0))
+    assert (other == other[..., :1]).all()
+    assert torch.equal(other[:, 1:], levels[:, 1:])
+
+
+def test_a_third_is_hidden() -> None:
+    levels = often_hidden(300, 20, torch.Generator().manual_seed(0))
+    assert 0.28 < (levels == 1).float().mean() < 0.38
+    assert 0 <= levels.min() < levels[levels < 1].max() < 1
+
+
+def test_sequences_are_cut_from_stories_and_belong_to_their_seed() -> None:
+    chosen = Maze(**SMALL)
+    told = tell(known(), pushed(), chosen, 0)
+    first, again, other = (cut(known().tokens, told, chosen, 16, generator_for(seed, "cuts")) for seed in (0, 0, 1))
+    assert first.tokens.shape == (16, 4, known().tokens.size)
+    assert torch.equal(first.tokens, again.tokens)
+    assert not torch.equal(first.tokens, other.tokens)
+    assert first.tokens.isfinite().all()
+
+
+def test_parts_of_stories_have_nothing_in_common() -> None:
+    chosen = Maze(**SMALL)
+    first, second, held_out = (tell(known(), pushed(), chosen, part).observations[:, 0] for part in (0, 1, -1))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, held_out)
+    assert torch.equal(first, tell(known(), pushed(), chosen, 0).observations[:, 0])
+
+
+def test_the_network_is_causal() -> None:
+    for recurrent in (False, True):
+        assert network(Maze(**SMALL, recurrent=recurrent), known().tokens).causal
