@@ -82,6 +82,12 @@ app.command(
     help="Train on real series in front of you and hold the forecasts against what came.",
 )
 
+app.command(
+    "noiseladder.recipes.imitate:imitate",
+    name="imitate",
+    help="Watch a trained policy swap fruits, with a memory, a level of trust and a blackout.",
+)
+
 data = App(name="data", help="Look at your own recordings, or make some to learn from.")
 data.command(
     "noiseladder.recipes.data_inspect:inspect_data",
