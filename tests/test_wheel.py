@@ -65,6 +65,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "noiseladder/py.typed" in names
     source = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "noiseladder").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == source
+    weights = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "noiseladder").rglob("*.safetensors")}
+    assert {name for name in names if name.endswith(".safetensors")} == weights
     assert any(name.endswith("LICENSE") for name in names)
 
 

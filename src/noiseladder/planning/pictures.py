@@ -100,12 +100,11 @@ def draw_plan(
     lived: Tensor | None = None,
     steps: int = 8,
     title: str = "",
-    tree: tuple[Tree, NDArray[np.float64], Sequence[int]] | None = None,
+    tree: tuple[Tree, NDArray[np.float64]] | None = None,
 ) -> Figure:
     """A plan (S + 1, 2) from its start on, what was lived (L, 2), and the tree behind it, over the maze.
 
-    goal: (2,), reached within `near`. steps: in a token, whose ends are dots. tree: with the positions of its nodes and
-    the path that was chosen.
+    goal: (2,), reached within `near`. steps: in a token, whose ends are dots. tree: with the positions of its nodes.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
@@ -119,7 +118,7 @@ def draw_plan(
     axes.add_patch(Circle(tuple(goal.tolist()), near, facecolor=GOAL, alpha=0.35, linewidth=0, zorder=1))
     axes.plot(*goal.tolist(), "*", color=GOAL, markersize=11, markeredgecolor="white", zorder=6)
     if tree is not None:
-        draw_tree(tree[0], tree[1], tree[2], axes)
+        draw_tree(tree[0], tree[1], axes=axes)
         axes.set(xlim=(float(scene.low[0]), float(scene.high[0])), ylim=(float(scene.low[1]), float(scene.high[1])))
     axes.plot(*planned.T, color=PLAN, linewidth=1.6, zorder=4, label="first plan, a dot for each token")
     axes.plot(*planned[::steps].T, ".", color=PLAN, markersize=5, zorder=4)

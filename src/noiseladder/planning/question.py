@@ -12,10 +12,8 @@ from torch import Generator, Tensor
 from .knowledge import Knowledge
 from .ogbench import PointMaze, cell_of
 from .point_mass import PointMass
+from .roads import FAR
 from .world import Start, World
-
-FAR = 3.0
-"""Widths of a place from the nearest recorded one: further away nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`noiseladder demo`: a model is trained on real series in front of you and held against what came."""
+"""`noiseladder demo`: a model is trained on real series in front of you and held against what came; then a plan."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from noiseladder.forecasting.options import ForecasterOptions
 from noiseladder.forecasting.settings import CHICAGO, ECB
 from noiseladder.training.durable import replace_file
 from noiseladder.training.progress import Progress
+
+from .plan import Ask, plan
+from .trained_maze import shipped
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Show:
 
 
 def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:
-    """Train on real exchange rates, and on rides in Chicago where that package is installed; forecast and compare."""
+    """Train on real exchange rates, and on rides in Chicago where that package is installed; then plan in a maze."""
     if options.windows < 1:
         raise ValueError(f"--windows is {options.windows}, expected at least 1")
     for show in shows(options):
         present(show, options)
+    present_plan(options)
 
 
 def shows(options: Demo) -> Iterator[Show]:
@@ -106,3 +110,13 @@ def present(show: Show, options: Demo) -> None:
     truth = windows.truth[-1]
     replace_file(path, lambda partial: forecast.plot(truth=truth).savefig(partial, dpi=140, format="png"))
     print(f"  wrote {path}: fans of the last forecast, and what happened")
+
+
+def present_plan(options: Demo) -> None:
+    """A plan of the largest maze model that ships, lived and filmed: seconds."""
+    there = shipped()
+    names = [name for name in ("maze-large", "maze-medium", "maze-umaze") if name in there]
+    if not names:
+        return
+    print("\nplan: a model that learned from recorded walks in a maze, without map or simulator, plans and goes")
+    plan(Ask(names[0], picture=options.output / "plan.png", gif=options.output / "plan.gif"))

@@ -30,7 +30,7 @@ from noiseladder.planning.pictures import Moment, Scene, draw_comparison, draw_p
 from noiseladder.planning.planner import Plan, Planner
 from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.question import Question, check_place, random_place, told
-from noiseladder.planning.search import Tree, principal_path
+from noiseladder.planning.search import Tree
 from noiseladder.planning.tree_planner import Journey, TreePlanner
 from noiseladder.planning.world import World, seeded
 from noiseladder.training.durable import replace_file
@@ -55,7 +55,7 @@ class Ask:
     """What to plan, with what, and what to write."""
 
     run: str
-    """The folder of a run of `train maze`, or the name of a model that ships: maze-umaze, maze-medium, maze-large."""
+    """The folder of a run of `train maze`, or the name of a model that ships: maze-large, ogbench-giant-stitch, and so on."""
     _: KW_ONLY
     start: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Where to begin, as x,y; a random recorded place without it."""
@@ -93,6 +93,8 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
     trained = load(options.run)
     torch.set_num_threads(1)  # tensors this small are faster on one core
     world = world_of(options, trained)
+    if options.compare and world is None:
+        raise ValueError("--compare needs a world to live in, and that of this recording is not known: --environment")
     observation, goal = question(options, trained.knowledge, world)
     planner = PLANNERS[options.planner](options, trained)
     axes, steps, near = trained.knowledge.tokens.axes, trained.knowledge.tokens.steps, trained.knowledge.tokens.near
@@ -128,7 +130,7 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
         moments = until_arrival(life.moments, life.judged) if life else []
         write_gif(scene, rows, moments, goal[0], near, options.gif)
         print(f"wrote {options.gif}")
-    if options.compare:
+    if options.compare and world is not None:
         compare(options, trained, world)
 
 
@@ -345,8 +347,8 @@ def until_arrival(moments: list[Moment], found: Evaluation, most: int = 70) -> l
     return [*moments[:-1:every], moments[-1]]
 
 
-def tree_of(planner: Plans) -> tuple[Tree, NDArray[np.float64], list[int]] | None:
-    """The tree behind a plan, where each node has come to (nodes, 2), and the nodes that were chosen."""
+def tree_of(planner: Plans) -> tuple[Tree, NDArray[np.float64]] | None:
+    """The tree behind a plan, and where each node has come to, (nodes, 2)."""
     if not isinstance(planner, TreePlanner):
         return None
     grown = planner.grown[0]
@@ -355,13 +357,11 @@ def tree_of(planner: Plans) -> tuple[Tree, NDArray[np.float64], list[int]] | Non
         journey = grown.tree.state(np.array([node]))
         assert isinstance(journey, Journey)
         places.append(grown.proposals.ends(journey.tokens)[0, :2].double().numpy())
-    return grown.tree, np.stack(places), principal_path(grown.tree)
+    return grown.tree, np.stack(places)
 
 
-def compare(options: Ask, trained: TrainedMaze, world: World | None) -> None:
+def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
     """All planners in the same episodes: a table, and bars beside the picture."""
-    if world is None:
-        raise ValueError("--compare needs a world to live in, and that of this recording is not known: --environment")
     norms = None if options.environment else trained.problem.norms
     seeds = range(options.seed, options.seed + options.episodes)
     print(f"\n{HEADER}")
@@ -374,6 +374,7 @@ def compare(options: Ask, trained: TrainedMaze, world: World | None) -> None:
             road=options.road,
             samples=options.samples,
             budget=options.budget,
+            horizon=options.horizon,
             seed=options.seed,
         )
         found[name] = evaluate(world, make(chosen, trained), seeds)
