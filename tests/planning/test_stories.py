@@ -50,7 +50,7 @@ def test_a_story_is_nearly_as_fast_as_the_body_can_be() -> None:
 
 
 def test_the_world_does_what_the_story_says() -> None:
-    """The story's actions, done blindly in the maze itself, lead where the story goes, give or take a scraped corner."""
+    """Its actions, done blindly in the maze itself, lead where it goes, give or take a scraped corner."""
     story, world = followed(), PointMass(UMAZE)
     observation = story.observations[:, 0]
     for action, expected in zip(story.actions.unbind(1), story.observations[:, 1:].unbind(1)):

@@ -109,7 +109,7 @@ def _speed_limit(velocity: Tensor, acted: Tensor, next_velocity: Tensor, law: Te
     # Walls slow a body down to any speed, a limit always to the same one.
     speeds = before[slowed].sort().values
     alike = torch.searchsorted(speeds, speeds + 1e-3 * fastest, right=True) - torch.arange(len(speeds))
-    if len(speeds) < 4 or int(alike.max()) < max(4, len(speeds) // 4):
+    if len(speeds) < 20 or int(alike.max()) < max(20, len(speeds) // 4):
         return fastest
     first = int(alike.argmax())
     limit = speeds[first : first + int(alike[first])].median().item()
