@@ -4,8 +4,6 @@ import torch
 from walks import jumped, known
 
 from noiseladder.planning.body import Body
-from noiseladder.planning.maze import UMAZE
-from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.roads import Roads
 from noiseladder.planning.stories import Stories, end_of, nearest_ahead
 
@@ -47,16 +45,6 @@ def test_a_story_is_nearly_as_fast_as_the_body_can_be() -> None:
     assert story.observations[0, :, 2:].abs().max() > 0.8 * stories.body.limit
     # No body is faster than its limit allows, even on a diagonal.
     assert arrival > 0.6 * (length - 0.5) / stories.top_speed
-
-
-def test_the_world_does_what_the_story_says() -> None:
-    """Its actions, done blindly in the maze itself, lead where it goes, give or take a scraped corner."""
-    story, world = followed(), PointMass(UMAZE)
-    observation = story.observations[:, 0]
-    for action, expected in zip(story.actions.unbind(1), story.observations[:, 1:].unbind(1)):
-        observation = world.step(observation, action)
-        assert (observation[:, :2] - expected[:, :2]).norm() < 0.5
-    assert world.reward(observation, GOAL).item() == 1
 
 
 def test_progress_never_goes_back_and_comes_to_the_end() -> None:
