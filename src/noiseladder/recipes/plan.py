@@ -55,7 +55,7 @@ class Ask:
     """What to plan, with what, and what to write."""
 
     run: str
-    """The folder of a run of `train maze`, or the name of a model that ships: maze-large, ogbench-giant-stitch, and so on."""
+    """The folder of a run of `train maze`, or a model that ships: maze-large, ogbench-giant-stitch, and so on."""
     _: KW_ONLY
     start: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Where to begin, as x,y; a random recorded place without it."""
