@@ -66,6 +66,9 @@ def test_obstacle_way_points_gold_and_their_sum():
     gold = Gold((1.0, 1.0), worth=10.0, near=0.3)
     assert gold(inside).item() < -9.9
     assert gold(looked(standing((2.0, 1.0)))).item() == pytest.approx(0, abs=1e-4)
+    late = looked([*standing((2.8, 1.5), 4), *standing((1.0, 1.0), 4)])
+    assert gold(late).item() == 0
+    assert Gold((1.0, 1.0), 10.0, 0.3, after=True)(late).item() < -9.9
     assert Total(((2.0, block), (3.0, points)))(inside).item() == pytest.approx(3 + 1.5)
     with pytest.raises(ValueError, match="3 coordinates, expected 2"):
         Obstacle((1.0, 1.0, 1.0), 0.5)(inside)

@@ -31,6 +31,9 @@ from .search import Children, Leaves, SearchOptions, Tree, Widening, plant, sear
 Score = Callable[[Tensor], Tensor]
 """Clean tokens (B, T, ...) -> (B,), one number for each sequence by itself."""
 
+Conditions = Callable[[Leaves], Tensor]
+"""What the new tokens of n leaves are conditioned on, chunk and look-ahead: (n, c + l, C)."""
+
 CHUNK, AHEAD, MEMORY = 0, 1, 2  # streams of a node's noise
 
 
@@ -57,6 +60,7 @@ class DiffusionTree:
     (B,) bool. level: how noisy a chunk is remembered. decided: (c, ...) bool, see above. alternate: decision chunks
     and chance chunks take turns, a decision first; a decision earns nothing until its outcome is there. label: of a
     chunk, (B, c, ...) -> (B,) whole numbers >= 0, equal for decisions or outcomes that are the same; None: all differ.
+    condition: for a denoiser that was trained with one; it may depend on the parents' states, keys, slots and depth.
     step: DDIM; it may not draw noise of its own, as a node's noise belongs to its key.
     """
 
@@ -71,6 +75,7 @@ class DiffusionTree:
     decided: Tensor | None = None
     alternate: bool = False
     label: Score | None = None
+    condition: Conditions | None = None
     step: Step = DDIM
     dtype: torch.dtype = torch.float32
 
@@ -103,40 +108,61 @@ class DiffusionTree:
         denoiser = self.denoiser
         if self.decided is not None and bool(asked.any()):
             denoiser = Inpainted(denoiser, given, self.decided & spread(asked, given))
-        tokens = self.sample(denoiser, noise, self.matrix, memory)
+        condition, later = self.conditions(leaves)
+        tokens = self.sample(denoiser, noise, self.matrix, memory, condition)
         if self.decided is None:
-            after = self.remember(tokens, memory, leaves)
+            after = self.remember(tokens, memory, leaves, condition)
             if not self.alternate:
-                return self.judge(tokens, after, leaves, torch.zeros_like(asked))
-            judged = self.judge(tokens, after, leaves, ~asked)
+                return self.judge(tokens, after, leaves, torch.zeros_like(asked), later)
+            judged = self.judge(tokens, after, leaves, ~asked, later)
             return replace(judged, rewards=torch.where(asked, judged.rewards, 0.0))
         # A new decision has no consequences yet: its memory ends before the chunk, and it earns nothing.
-        after = select(asked, self.remember(tokens, memory, leaves), memory) if bool(asked.any()) else memory
-        judged = self.judge(tokens, after, leaves, ~asked)
+        after = memory
+        if bool(asked.any()):
+            after = select(asked, self.remember(tokens, memory, leaves, condition), memory)
+        judged = self.judge(tokens, after, leaves, ~asked, later)
         nothing = torch.zeros_like(judged.rewards)
         ended = None if judged.ended is None else judged.ended & asked
         rewards = torch.where(asked, judged.rewards, nothing)
         return replace(judged, rewards=rewards, ended=ended)
 
-    def judge(self, tokens: Tensor, after: State, leaves: Leaves, chance: Tensor) -> Children:
+    def conditions(self, leaves: Leaves) -> tuple[Tensor | None, Tensor | None]:
+        """Conditions of the chunk and of the look-ahead."""
+        if self.condition is None:
+            return None, None
+        chunk = self.shape[0]
+        length = chunk + (0 if self.ahead is None else self.ahead.shape[1])
+        condition = self.condition(leaves)
+        if condition.ndim != 3 or condition.shape[:2] != (len(leaves), length):
+            raise ValueError(
+                f"condition gave shape {tuple(condition.shape)}, expected ({len(leaves)}, {length}, C): one for each"
+                " leaf and each new token, those of the look-ahead included"
+            )
+        return condition[:, :chunk], condition[:, chunk:]
+
+    def judge(
+        self, tokens: Tensor, after: State, leaves: Leaves, chance: Tensor, later: Tensor | None = None
+    ) -> Children:
         """Reward, value and end of these chunks."""
         count, seen = len(tokens), tokens
         if self.ahead is not None:
             noise = normal(leaves.keys, (self.ahead.shape[1], *self.shape[1:]), AHEAD, self.dtype)
-            seen = torch.cat([tokens, self.sample(self.denoiser, noise, self.ahead, after)], dim=1)
+            seen = torch.cat([tokens, self.sample(self.denoiser, noise, self.ahead, after, later)], dim=1)
         values = torch.zeros(count, dtype=self.dtype) if self.value is None else self.value(seen)
         ended = None if self.ended is None else self.ended(tokens)
         labels = None if self.label is None else self.label(tokens)
         return Children(Imagined(after, tokens), self.reward(tokens), values, ended, chance, labels=labels)
 
-    def sample(self, denoiser: Denoises, noise: Tensor, matrix: Tensor, memory: State) -> Tensor:
+    def sample(
+        self, denoiser: Denoises, noise: Tensor, matrix: Tensor, memory: State, condition: Tensor | None
+    ) -> Tensor:
         """The sampler's own walk down the matrix, whose checks were done once."""
-        return final(walk(denoiser, noise, matrix, None, memory, self.step))
+        return final(walk(denoiser, noise, matrix, condition, memory, self.step))
 
-    def remember(self, tokens: Tensor, memory: State, leaves: Leaves) -> State:
+    def remember(self, tokens: Tensor, memory: State, leaves: Leaves, condition: Tensor | None) -> State:
         """The state after the chunk, read at the stabilization level."""
         noise = normal(leaves.keys, self.shape, MEMORY, self.dtype) if self.level > 0 else None
-        return self.denoiser.observe(tokens, None, memory, self.level, noise)
+        return self.denoiser.observe(tokens, condition, memory, self.level, noise)
 
 
 def select(where: Tensor, one: State, other: State) -> State:

@@ -129,7 +129,8 @@ class Obstacle:
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         apart = (outlook.positions - point(self.centre, outlook)).norm(dim=-1)
-        return ((self.radius + self.margin - apart) / self.radius).relu().sum(dim=1)
+        depth: Tensor = ((self.radius + self.margin - apart) / self.radius).relu().sum(dim=1)
+        return depth
 
 
 @dataclass(frozen=True)
@@ -153,17 +154,23 @@ class WayPoints:
 class Gold:
     """Minus `worth` for coming within `near` of a place once; softness: width of that edge, in the same units.
 
-    Unlike a way-point it need not be visited: whether the detour pays is for the planner to find out.
+    Unlike a way-point it need not be visited: whether the detour pays is for the planner to find out. after: whether
+    it counts when it is taken after the goal was reached, where it would cost nothing.
     """
 
     place: tuple[float, ...]
     worth: float
     near: float
     softness: float = 0.05
+    after: bool = False
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
-        return -self.worth * torch.sigmoid((self.near - nearest(outlook, self.place)) / self.softness)
+        apart = (outlook.positions - point(self.place, outlook)).norm(dim=-1)
+        if not self.after:
+            there = (outlook.positions - outlook.goal[:, None]).norm(dim=-1) <= outlook.knowledge.tokens.near
+            apart = apart.masked_fill(there.cumsum(dim=1) > 0, torch.inf)
+        return -self.worth * torch.sigmoid((self.near - apart.amin(dim=1)) / self.softness)
 
 
 @dataclass(frozen=True)
@@ -180,14 +187,16 @@ class Total:
 def left(outlook: Outlook, positions: Tensor, roads: bool) -> Tensor:
     """Distance (B, T) from positions (B, T, P) to the goal, along the roads or straight."""
     if not roads:
-        return (positions - outlook.goal[:, None]).norm(dim=-1)
+        distance: Tensor = (positions - outlook.goal[:, None]).norm(dim=-1)
+        return distance
     goal = outlook.goal.repeat_interleave(positions.shape[1], dim=0)
     return outlook.knowledge.roads.length(positions.flatten(0, 1), goal).view(positions.shape[:2])
 
 
 def nearest(outlook: Outlook, where: tuple[float, ...]) -> Tensor:
     """(B,) how close plans come to a place."""
-    return (outlook.positions - point(where, outlook)).norm(dim=-1).amin(dim=1)
+    closest: Tensor = (outlook.positions - point(where, outlook)).norm(dim=-1).amin(dim=1)
+    return closest
 
 
 def point(where: tuple[float, ...], outlook: Outlook) -> Tensor:

@@ -1,0 +1,238 @@
+"""Plans by tree search: a node is a plan so far, a child costs only its new tokens, and the best leaf says what to do.
+
+Children are proposed in turn: along the recorded road to the goal, along the road to each place that the user names,
+along the road to a place drawn at random, and, if wanted, without any road. The search decides which of them to
+follow, and for how long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.scheduling_matrix import full_sequence
+from noiseladder.diffusion.state import State
+
+from .diffusion_tree import DiffusionTree, Imagined
+from .energies import Energy
+from .guides import OfTokens
+from .keyed_noise import child_keys, root_key, uniform
+from .knowledge import Knowledge
+from .plan_tokens import on_way
+from .planner import Context, Plan, Planner
+from .roads import FAR
+from .search import Children, Leaves, SearchOptions, Tree, Widening, plant, principal_path, reroot, search
+
+WANDER = 3
+"""Stream of a node's random numbers; those below it belong to `DiffusionTree`."""
+
+
+@dataclass(frozen=True)
+class Journey(State):
+    """A node's state: what the model imagines, and all tokens (B, t, D) since the tree was planted."""
+
+    imagined: Imagined
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """`expand` for `search`: a chunk of tokens for each leaf, and how good its whole plan is.
+
+    problem: how chunks are sampled. context: of the one episode that is planned. places: (n, P), those that slots
+    0, 1, ... n - 1 follow the road to; with `wander` the next slot follows that to a recorded place drawn by its key;
+    with `free` the next follows none; then in turn again.
+    """
+
+    problem: DiffusionTree
+    energy: Energy
+    context: Context
+    places: Tensor
+    wander: bool = True
+    free: bool = False
+
+    @property
+    def turns(self) -> int:
+        """Kinds of proposals."""
+        return len(self.places) + int(self.wander) + int(self.free)
+
+    def __call__(self, leaves: Leaves) -> Children:
+        """No rewards: a value is minus the energy of all tokens since the root, so the best leaf is the best plan."""
+        assert isinstance(leaves.states, Journey)
+        past = leaves.states.tokens
+        condition = self.condition(self.ends(past), leaves)
+        problem = replace(self.problem, condition=lambda _: condition)
+        with torch.no_grad():
+            children = problem(replace(leaves, states=leaves.states.imagined))
+            assert isinstance(children.states, Imagined)
+            tokens = torch.cat([past, children.states.tokens], dim=1)
+            values = -OfTokens(self.energy, self.context)(tokens)
+        return Children(Journey(children.states, tokens), torch.zeros_like(values), values)
+
+    def ends(self, past: Tensor) -> Tensor:
+        """Where journeys (B, t, D) have come to: (B, P)."""
+        if past.shape[1]:
+            return self.context.positions(past)[:, -1]
+        return self.context.observation[:, : self.context.knowledge.tokens.axes].expand(len(past), -1)
+
+    def condition(self, position: Tensor, leaves: Leaves) -> Tensor:
+        """Conditions (B, c, C) of new chunks that begin at these positions (B, P)."""
+        knowledge, chunk = self.context.knowledge, self.problem.shape[0]
+        condition = position.new_zeros(len(position), chunk, knowledge.tokens.condition_size)
+        turn, roads = torch.from_numpy(leaves.slots % self.turns), knowledge.roads
+        drawn = torch.from_numpy((uniform(leaves.keys, stream=WANDER)[:, 0] * len(roads.centres)).astype(np.int64))
+        targets = torch.cat([self.places, roads.centres])
+        target = torch.where(turn < len(self.places), turn, len(self.places) + drawn)
+        # What is imagined may leave all that was ever visited: no road leads on from there.
+        there = (roads.centres[roads.place(position)] - position).norm(dim=1) <= FAR * roads.size
+        led = (turn < len(self.places) + int(self.wander)) & there
+        if bool(led.any()):
+            condition[led] = road(knowledge, position[led], targets[target[led]], chunk)[0]
+        return condition
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A tree to go on with: after what is being done the body should be at `expected` (P,), and the root at `node`."""
+
+    tree: Tree
+    proposals: Proposals
+    node: int
+    expected: Tensor
+
+
+class TreePlanner:
+    """Searches a tree of plans for each episode; `plan(observation, goal)` is all that an evaluator needs.
+
+    energy: of a whole plan, lowest is best; plans of different lengths are compared, so it should count time (as
+    `Arrival` does). budget: walks for each decision. chunk: tokens of a node. execute: nodes to do before planning
+    again, None for the whole plan. places: (n, P), where roads may be taken to besides the goal. roads: whether the
+    road to the goal is proposed; wander: whether roads to places drawn at random are; free: whether proposals without
+    a road are (for a model that has learned to go on without one). steps: denoising steps. options: of the
+    search; None: one child of each kind, 24 nodes deep. tolerance: a body that is
+    within this many full-speed tokens of where it should be keeps its tree. seed: of all noise.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        knowledge: Knowledge,
+        energy: Energy,
+        budget: int = 256,
+        chunk: int = 1,
+        execute: int | None = 1,
+        places: Tensor | None = None,
+        roads: bool = True,
+        wander: bool = True,
+        free: bool = False,
+        steps: int = 2,
+        options: SearchOptions | None = None,
+        tolerance: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        if budget < 1 or chunk < 1 or steps < 1 or (execute is not None and execute < 1):
+            raise ValueError(
+                f"budget {budget}, chunk {chunk}, steps {steps}, execute {execute}: expected at least 1 of each"
+            )
+        if not (roads or wander or free or places is not None):
+            raise ValueError("nothing would be proposed: leave roads or wander on, or give places")
+        axes = knowledge.tokens.axes
+        if places is not None and (places.ndim != 2 or places.shape[1] != axes):
+            raise ValueError(f"places have shape {tuple(places.shape)}, expected (n, {axes})")
+        if options is None:
+            turns = int(roads) + int(wander) + int(free) + (0 if places is None else len(places))
+            # A detour looks worse at each of its first steps: little exploration would never see it pay.
+            options = SearchOptions(batch=32, exploration=1.0, decisions=Widening(float(turns), 0.0), depth=24)
+        self.denoiser, self.knowledge, self.energy = denoiser, knowledge, energy
+        self.budget, self.execute, self.options, self.tolerance = budget, execute, options, tolerance
+        self.roads, self.wander, self.free = roads, wander, free
+        self.places = torch.zeros(0, axes) if places is None else places.float()
+        self.problem = DiffusionTree(denoiser, (chunk, knowledge.tokens.size), nothing, full_sequence(chunk, steps))
+        self.checks = Planner(denoiser, knowledge)
+        self.seed = seed
+        self.first, self.episodes, self.calls = 0, 0, 0
+        self.grown: dict[int, Grown] = {}
+        self.kept = 0
+        """Nodes that were known already when planning again, over all plans."""
+
+    def reset(self, episodes: int) -> None:
+        """Forget all trees: new episodes begin."""
+        self.first, self.episodes, self.calls = self.first + self.episodes, episodes, 0
+        self.grown = {}
+
+    def plan(self, observation: Tensor, goal: Tensor) -> Plan:
+        """observation (B, O), goal (B, P) -> plans, all as long as the shortest. Raises ValueError as Planner does."""
+        self.checks.check(observation, goal)
+        observation, goal = observation.float(), goal.float()
+        chunk, steps, axes = self.problem.shape[0], self.knowledge.tokens.steps, self.knowledge.tokens.axes
+        plans, trees = [], []
+        for row in range(len(observation)):
+            proposals, tree = self.root(row, observation[row : row + 1], goal[row : row + 1])
+            for _ in search(proposals, tree, self.options, self.budget):
+                pass
+            path = principal_path(tree)
+            states = [tree.state(np.array([node])) for node in path[1:]]
+            plans.append(torch.cat([one.imagined.tokens for one in states if isinstance(one, Journey)], dim=1))
+            trees.append((tree, proposals, path))
+        self.calls += 1
+        length = min(found.shape[1] for found in plans)
+        tokens = torch.cat([found[:, :length] for found in plans])
+        positions = self.knowledge.tokens.positions(tokens, observation[:, :axes])
+        nodes = length // chunk if self.execute is None else min(self.execute, length // chunk)
+        done = nodes * chunk * steps
+        for row, (tree, proposals, path) in enumerate(trees):
+            self.grown[row] = Grown(tree, proposals, path[nodes], positions[row, done - 1])
+        way = self.knowledge.roads.way(observation[:, :axes], goal, self.knowledge.stories.spacing)
+        actions = self.knowledge.tokens.actions(tokens)[:, :done]
+        return Plan(tokens, positions, self.knowledge.tokens.reward(tokens), actions, way)
+
+    def root(self, row: int, observation: Tensor, goal: Tensor) -> tuple[Proposals, Tree]:
+        """The sub-tree of what was done, if all went as planned, otherwise a new tree."""
+        knowledge, axes = self.knowledge, self.knowledge.tokens.axes
+        position = observation[:, :axes]
+        condition, off = road(knowledge, position, goal, 1)
+        if not self.roads:
+            condition, off = torch.zeros_like(condition), torch.zeros_like(off)
+        known, levels = knowledge.tokens.known(observation, off)
+        with torch.no_grad():
+            memory = self.denoiser.observe(known, condition, None, levels)
+        old = self.grown.pop(row, None)
+        if old is not None and self.agrees(old, position[0], goal):
+            journey = old.tree.state(np.array([old.node]))
+            assert isinstance(journey, Journey)
+            tree = reroot(old.tree, old.node, Journey(Imagined(memory, journey.imagined.tokens), journey.tokens))
+            self.kept += len(tree) - 1
+            return old.proposals, tree
+        places = torch.cat([goal, self.places]) if self.roads else self.places
+        proposals = Proposals(
+            self.problem, self.energy, Context(observation, goal, knowledge), places, self.wander, self.free
+        )
+        key = child_keys(child_keys(root_key(self.seed), np.array([self.first + row])), np.array([self.calls]))
+        nowhere = torch.zeros(1, 0, knowledge.tokens.size)
+        return proposals, plant(Journey(self.problem.root(memory), nowhere), key=key)
+
+    def agrees(self, old: Grown, position: Tensor, goal: Tensor) -> bool:
+        """Whether a tree foresaw where the body is now (P,), on its way to the same goal (1, P), and goes on there."""
+        if old.tree.ended[old.node]:
+            return False
+        apart = (old.expected - position).norm().item()
+        same = torch.equal(old.proposals.context.goal, goal)
+        return same and apart <= self.tolerance * self.knowledge.tokens.stride
+
+
+def road(knowledge: Knowledge, position: Tensor, place: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """The road ahead from positions (B, P) to places (B, P), as conditions (B, T, C), and how far off it they are."""
+    spacing = knowledge.stories.spacing
+    way = knowledge.roads.way(position, place, spacing)
+    stride = round(knowledge.tokens.stride / spacing)
+    progress = (stride * torch.arange(tokens)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
+    return knowledge.tokens.condition(way, progress, spacing), on_way(way, progress[:, :1])[:, 0] - position
+
+
+def nothing(tokens: Tensor) -> Tensor:
+    """No reward by itself: a journey is judged as a whole."""
+    return tokens.new_zeros(len(tokens))
