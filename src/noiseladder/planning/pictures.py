@@ -156,9 +156,10 @@ def draw_comparison(found: Mapping[str, Evaluation], norms: Norms | None = None,
     grid[2].barh(rows, times, color=PLACE, height=0.6)
     for row, value in zip(rows, times):
         grid[2].text(value, row, f"  {value:.3g}", va="center", fontsize=8)
-    grid[2].set_title(f"ms for a decision of {episodes} episodes at once", fontsize=9, loc="left")
-    grid[2].set_xscale("log")
+    together = f"{episodes} episodes at once" if episodes > 1 else "one episode"
+    grid[2].set_title(f"ms for a decision, {together}", fontsize=9, loc="left")
     grid[2].margins(x=0.25)
+    grid[1].set_xlim(0, 118)
     grid[0].set_yticks(rows, list(found))
     for axes in grid:
         axes.tick_params(labelsize=8, length=2)

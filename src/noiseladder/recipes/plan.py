@@ -382,7 +382,7 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
     if isinstance(world, PointMass):
         found["demonstrator"] = evaluate(world, Demonstrator(world.maze), seeds)
         print(found["demonstrator"].row("demonstrator", norms), flush=True)
-    title = f"{options.run}: {options.episodes} episodes, the same for all"
+    title = f"{options.run}, the same episodes for all: {options.episodes}"
     figure = draw_comparison(found, norms, title)
     path = options.picture.with_name(f"{options.picture.stem}-planners.png")
     replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
