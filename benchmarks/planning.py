@@ -32,6 +32,7 @@ from noiseladder.planning.demonstrator import Demonstrator
 from noiseladder.planning.diffusion_tree import DiffusionTree, expansions_per_second
 from noiseladder.planning.energies import Arrival
 from noiseladder.planning.evaluation import HEADER, Evaluation, Planner, decision_times, evaluate, quantiles
+from noiseladder.planning.follower import Follower
 from noiseladder.planning.guides import MonteCarlo
 from noiseladder.planning.planner import Planner as Ours
 from noiseladder.planning.point_mass import PointMass
@@ -148,7 +149,11 @@ def maze(run: Run, name: str) -> None:
                 f"{key}_latched": mine.latched_score(task.norms).mean,
             }
         )
-    others: dict[str, tuple[Planner, int]] = {
+    others: dict[str, tuple[Planner, int]] = {}
+    if model is not None:
+        # What is owed to what was read off the recording, and not to the network.
+        others["follower, no network"] = (Follower(model.knowledge), run.episodes)
+    others |= {
         "demonstrator": (Demonstrator(world.maze), run.episodes),
         "time-optimal (simulator)": (TimeOptimal(world.maze), min(run.episodes, 5 if run.quick else 200)),
     }
