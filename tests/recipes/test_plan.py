@@ -272,7 +272,20 @@ def test_what_ships_is_half_the_size_and_plans_the_same(run, tmp_path, monkeypat
 def test_a_recording_of_ones_own_from_end_to_end(recording, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("walk.npz", observations=recording.observations, actions=recording.actions, ends=recording.ends)
-    small = ["--steps", "60", "--stories", "200", "--story-steps", "160", "--batch", "32", "--width", "32"]
+    small = [
+        "--steps",
+        "250",
+        "--average",
+        "0.95",
+        "--stories",
+        "200",
+        "--story-steps",
+        "160",
+        "--batch",
+        "32",
+        "--width",
+        "32",
+    ]
     assert main(["train", "maze", "--maze", "walk.npz", *small, "--layers", "1", "--folder", "runs/walk"]) == 0
     (tmp_path / "walk.npz").unlink()  # planning needs the run folder alone
     capsys.readouterr()
