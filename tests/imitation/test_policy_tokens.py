@@ -51,7 +51,8 @@ def test_nothing_is_done_before_the_beginning_and_after_the_end(traces, tokens):
     torch.testing.assert_close(tokens.over(batch.tokens[1]), torch.tensor([1 / 3, 1, 1, 1]))
     assert batch.condition[0, 0] == 1
     # Eleven steps, so steps 9 and 12 count and so does one more token; then nothing is real.
-    assert batch.mask[1].all(-1).tolist() == [True, True, False, False]
+    assert batch.mask[1, :, -1].tolist() == [True, True, False, False]
+    assert batch.mask[1, :, 0].tolist() == [True, False, False, False]  # nobody looked after the end
     assert AFTER == 2
 
 

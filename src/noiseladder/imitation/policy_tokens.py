@@ -152,7 +152,8 @@ class Table:
         """Sequences (B, T, D) of episodes (B,) from their steps `first` (B,) on, which may lie a chunk - 1 before 0.
 
         The condition (B, T, 1) is 1 for the token with which an episode begins, so that a memory which reaches back
-        to it differs from one that does not. The mask (B, T, D) ends two tokens after the episode.
+        to it differs from one that does not. The mask (B, T, D) of the senses ends with the episode, that of
+        the actions a token later.
         """
         chunk = self.tokens.chunk
         step = first[:, None] + chunk * torch.arange(tokens)
@@ -165,7 +166,9 @@ class Table:
         values = torch.cat([self.seen[row], self.actions[rows].flatten(2), over], dim=-1)
         begins = torch.zeros(*step.shape, 1)
         begins[:, 0, 0] = (first <= 0).float()
-        return Batch(values, begins, real[..., None].expand_as(values))
+        mask = real[..., None].repeat(1, 1, values.shape[-1])
+        mask[..., : self.tokens.seen_size] &= (step < length)[..., None]  # nobody looked after the end
+        return Batch(values, begins, mask)
 
     def draw(self, count: int, tokens: int, begin: float, generator: torch.Generator) -> Batch:
         """Random sequences: a share `begin` from the beginning of an episode, the others from anywhere in it."""
