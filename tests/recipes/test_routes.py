@@ -40,6 +40,7 @@ def test_sampling_goes_round_where_the_average_runs_aground():
         crashes[cloning] = float(crashed.float().mean())
         if not cloning:
             sides = (paths[:, :40, 1].mean(1) > 0).float().mean()
-    assert crashes[False] < 0.1
-    assert crashes[True] > crashes[False] + 0.3
+    assert crashes[False] <= 0.01
+    # Deterministic is continuous: between the boats that pass on one side and on the other some have to run aground.
+    assert crashes[True] >= crashes[False] + 0.02
     assert 0.3 < sides < 0.7  # both routes are taken
