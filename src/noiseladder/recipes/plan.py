@@ -65,8 +65,6 @@ class Ask:
     """road (along recorded roads), montecarlo (guided by sampled futures), best-of-n, or tree (search)."""
     guidance: float | None = None
     """How strongly the time of arrival guides the plan; 0 for road and 1 for montecarlo without it."""
-    road: bool = True
-    """Whether the model is told the road ahead; without it guidance alone says where to go."""
     samples: int = 10
     """Futures of montecarlo, plans of best-of-n."""
     budget: int = 256
@@ -180,7 +178,6 @@ def by_road(options: Ask, trained: TrainedMaze) -> Planner:
         trained.denoiser,
         trained.knowledge,
         options.horizon,
-        road=options.road,
         guide=ByEnergy(Arrival(), scale) if scale else None,
         seed=options.seed,
     )
@@ -193,7 +190,6 @@ def by_montecarlo(options: Ask, trained: TrainedMaze) -> Planner:
         trained.knowledge,
         options.horizon,
         matrix=lambda tokens, steps: pyramid(tokens, steps, delay=1),
-        road=options.road,
         guide=MonteCarlo(Arrival(), 1.0 if options.guidance is None else options.guidance, options.samples),
         seed=options.seed,
     )
@@ -201,15 +197,13 @@ def by_montecarlo(options: Ask, trained: TrainedMaze) -> Planner:
 
 def by_choice(options: Ask, trained: TrainedMaze) -> BestOf:
     """The plan of several that foresees to arrive first."""
-    planner = Planner(trained.denoiser, trained.knowledge, options.horizon, road=options.road, seed=options.seed)
+    planner = Planner(trained.denoiser, trained.knowledge, options.horizon, seed=options.seed)
     return BestOf(planner, Arrival(), options.samples)
 
 
 def by_search(options: Ask, trained: TrainedMaze) -> TreePlanner:
     """The best branch of a tree of plans."""
-    return TreePlanner(
-        trained.denoiser, trained.knowledge, Arrival(), options.budget, roads=options.road, seed=options.seed
-    )
+    return TreePlanner(trained.denoiser, trained.knowledge, Arrival(), options.budget, seed=options.seed)
 
 
 PLANNERS: dict[str, Callable[[Ask, TrainedMaze], Plans]] = {
@@ -301,7 +295,6 @@ def watch(options: Ask, trained: TrainedMaze, observation: Tensor, goal: Tensor)
         options.horizon,
         steps=8,
         matrix=matrix,
-        road=options.road,
         seed=options.seed,
     )
     count = min(options.samples, 8) if options.planner == "best-of-n" else 1
@@ -371,7 +364,6 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
         chosen = Ask(
             options.run,
             guidance=guidance,
-            road=options.road,
             samples=options.samples,
             budget=options.budget,
             horizon=options.horizon,
