@@ -99,3 +99,25 @@ def test_other_numbers_of_values_are_refused() -> None:
     recording = pushed()
     with pytest.raises(ValueError, match="observations have 3 values and actions 2"):
         Body.learn(Recording(recording.observations[:, :3], recording.actions, recording.ends))
+
+
+def test_actions_that_velocities_do_not_answer_to_are_refused() -> None:
+    """Swapped axes, and a body that goes where it likes: positions follow velocities there too."""
+    ball = pushed()
+    random = np.random.default_rng(0).uniform(-1, 1, ball.actions.shape).astype(np.float32)
+    for actions in (ball.actions[:, ::-1].copy(), random):
+        with pytest.raises(ValueError, match="do not answer to the actions"):
+            Body.learn(Recording(ball.observations, actions, ball.ends))
+
+
+def test_units_of_velocity_do_not_matter() -> None:
+    """The same ball with velocities per step: the same actions towards a target."""
+    ball = pushed()
+    scaled = ball.observations * np.array([1, 1, 0.01, 0.01], np.float32)
+    usual, per_step = Body.learn(ball), Body.learn(Recording(scaled, ball.actions, ball.ends))
+    observation = torch.from_numpy(ball.observations[::50])
+    target = observation[:, :2] + torch.tensor([0.7, -0.2])
+    unit = torch.tensor([1, 1, 0.01, 0.01])
+    torch.testing.assert_close(
+        per_step.toward(observation * unit, target), usual.toward(observation, target), atol=1e-3, rtol=1e-3
+    )

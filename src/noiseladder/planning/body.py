@@ -20,7 +20,7 @@ class Body:
     velocity' = keep * clip(velocity, -limit, limit) + push * action; position' = position + pace * velocity'.
     A body without velocity has position' = position + push * action: keep, pace and limit are then 0, 1 and None.
     pace: position per step and unit of velocity. limit: the fastest the recording knows. misfit: median of the error of
-    one step's position, in units of the mean step: 0 to rounding where the law is exact.
+    one step's position and velocity, in units of their mean change: 0 to rounding where the law is exact.
     """
 
     axes: int
@@ -39,17 +39,18 @@ class Body:
         velocity = self.keep * velocity.clamp(-self.limit, self.limit) + self.push * action
         return torch.cat([position + self.pace * velocity, velocity], dim=-1)
 
-    def toward(self, observation: Tensor, target: Tensor, softness: float = 1.2) -> Tensor:
+    def toward(self, observation: Tensor, target: Tensor, softness: float = 0.24) -> Tensor:
         """The action (B, P) of going to rest at a target (B, P) about as fast as the body can, axis by axis.
 
         The speed from which it can still brake in the distance left, sqrt(2 push distance / pace), rounded off near
-        the target: `softness` is the speed, in the body's units, below which braking is gentle.
+        the target: `softness` is the speed, as a share of the limit, below which braking is gentle.
         """
         error = target - observation[..., : self.axes]
         if self.limit is None:
             return (error / self.push).clamp(-1, 1)
         brake = 2 * 0.97 * self.push / self.pace
-        speed = error.sign() * ((brake * error.abs() + softness**2).sqrt() - softness)
+        gentle = softness * self.limit
+        speed = error.sign() * ((brake * error.abs() + gentle**2).sqrt() - gentle)
         speed = speed.clamp(-self.limit, self.limit)
         hold = (1 - self.keep) / self.push * speed
         return (0.5 * (speed - observation[..., self.axes :]) / self.push + hold).clamp(-1, 1)
@@ -85,10 +86,17 @@ class Body:
         limit = velocity.abs().max().item()
         slow = (velocity.abs() < 0.8 * limit).flatten()
         pair = torch.stack([velocity.flatten(), acted.flatten()], dim=1)
-        law, _ = _fit(pair[slow], next_velocity.flatten()[slow])
+        law, unexplained = _fit(pair[slow], next_velocity.flatten()[slow])
+        change = (next_velocity - velocity).abs().mean().item()
+        if not law[1].item() * acted.abs().mean().item() > 0.05 * change:
+            raise ValueError(
+                f"velocities do not answer to the actions on their axes (a whole action changes them by {law[1]:.2g}, a"
+                f" usual step by {change:.2g}): give observations [positions, velocities] and actions on the same axes"
+            )
         pace, misfit = _fit(next_velocity.flatten()[:, None], moved.flatten())
         limit = _speed_limit(velocity, acted, next_velocity, law, limit)
-        return cls(axes, law[0].item(), law[1].item(), pace[0].item(), limit, _checked(misfit / typical))
+        misfit = max(misfit / typical, unexplained / change)
+        return cls(axes, law[0].item(), law[1].item(), pace[0].item(), limit, _checked(misfit))
 
 
 def _fit(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, float]:

@@ -47,7 +47,7 @@ class Stories:
     roads: Roads
     body: Body
     sight: tuple[float, float] = (1.5, 2.0)
-    softness: float = 1.2
+    softness: float = 0.24
     wobble: float = 0.05
     kicks: float = 0.004
 
