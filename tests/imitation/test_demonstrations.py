@@ -182,6 +182,6 @@ def test_three_whole_demonstrations(tmp_path):
     assert all(one.success for one in made)
     for one in read_episodes(tmp_path, expected()):
         assert 150 < len(one) < 320
-        # The last three seconds are rest: the policy has to learn when it is done.
-        assert np.abs(one.actions[-15:, :3]).max() < 0.01
+        # The last seconds are rest, but for a hand that trembles: the policy has to learn when it is done.
+        assert np.abs(one.actions[-15:, :3]).mean() < 0.005
         assert one.actions[-15:, 3].max() == 0

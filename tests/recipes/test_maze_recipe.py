@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_a_run_holds_all_that_planning_takes(tmp_path: Path, recurrent: bool) ->
     chosen, folder = options(tmp_path, recurrent=recurrent), tmp_path / "run"
     run(lambda: experiment(chosen), chosen, folder, "maze")
     knowledge = Knowledge.load(folder)
-    assert knowledge.body == known().body
+    # Least squares rounds otherwise on another number of threads.
+    for mine, theirs in zip(astuple(knowledge.body), astuple(known().body)):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-6)
     assert json.loads((folder / "recipe.json").read_text())["recipe"] == "maze"
     trained = load(folder)
     assert trained.recipe == chosen

@@ -5,13 +5,12 @@ from .evaluation import Evaluation, evaluate
 from .gymnasium_world import GymnasiumWorld
 from .knowledge import Knowledge
 from .maze import LARGE, MEDIUM, UMAZE, Maze, layout
-from .maze_data import maze_data
 from .planner import Context, Guide, Plan, Planner
 from .point_mass import PointMass
 from .problems import Problem, problem
 from .recordings import Recording, read
 from .roads import Roads
-from .search import SearchOptions, choose, plant, reroot, search
+from .search import SearchOptions, choose, plant, reroot
 from .stories import Stories
 from .world import Start, World
 
@@ -39,10 +38,8 @@ __all__ = [
     "choose",
     "evaluate",
     "layout",
-    "maze_data",
     "plant",
     "problem",
     "read",
     "reroot",
-    "search",
 ]
