@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -333,7 +334,7 @@ def monte_carlo(run: Run) -> None:
             model.knowledge,
             horizon=8,
             steps=steps,
-            matrix=lambda tokens, rows: pyramid(tokens, rows, delay=1),
+            matrix=partial(pyramid, delay=1),
             road=False,
             guide=MonteCarlo(Arrival(), 1.0, futures),
         )

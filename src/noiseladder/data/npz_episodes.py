@@ -27,16 +27,21 @@ def write_npz_episode(path: Path, episode: Episode) -> None:
     np.savez_compressed(path, state=episode.state, actions=episode.actions, about=np.array(about), **arrays)
 
 
+def read_arrays(path: Path, name: str) -> dict[str, Any]:
+    """All arrays of an npz file; nothing is unpickled. Raises ValueError, with this name, for a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{name} cannot be read as npz: {' '.join(str(error).split())}") from error
+
+
 def read_npz_episode(path: Path) -> Episode:
     """One episode. Raises ValueError, naming the file, when it cannot be read or lacks actions; OSError for none."""
     name = f"episode {path.name}"
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give a folder of npz files")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{name} cannot be read as npz: {' '.join(str(error).split())}") from error
+    arrays = read_arrays(path, name)
     if "actions" not in arrays:
         raise ValueError(f"{name} holds {', '.join(arrays) or 'nothing'}, expected actions, state, {CAMERA}NAME")
     try:

@@ -143,8 +143,3 @@ class Reach:
             change = jacobian.T @ np.linalg.solve(damped, error)
             data.qpos[self.positions] += np.clip(change, -self.LARGEST_TURN, self.LARGEST_TURN)
         return np.array(data.qpos[self.positions])
-
-    def error(self, place: NDArray[np.float64]) -> float:
-        """Metres between `place` and where the last answer puts the finger tips."""
-        self._mujoco.mj_kinematics(self._model, self._data)
-        return float(np.linalg.norm(self._data.site_xpos[self._site] - place))

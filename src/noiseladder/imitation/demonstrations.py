@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from noiseladder.data.episodes import Episode, Expected, checked
 from noiseladder.data.lerobot import write_lerobot
 from noiseladder.data.npz_episodes import read_npz_episode, write_npz_episode
 from noiseladder.data.zarr_episodes import write_zarr
-from noiseladder.training.durable import replace_file, replace_text, sweep
+from noiseladder.training.durable import file_hash, replace_file, replace_text, sweep
 
 from .demonstrator import Action, demonstrate
 from .disturbances import Disturbance
@@ -111,8 +112,8 @@ def record(folder: Path, recording: Recording | None = None) -> Iterator[Recorde
             if known is None or not path.is_file():
                 world = world or FruitSwap(recording.size)
                 episode = live(world, recording.seed + number)
-                replace_file(path, lambda partial, episode=episode: write_npz_episode(partial, episode))  # type: ignore[misc]
-                known = {"sha256": _hash(path), "steps": len(episode), **episode.notes}
+                replace_file(path, partial(write_npz_episode, episode=episode))
+                known = {"sha256": file_hash(path), "steps": len(episode), **episode.notes}
                 listed[path.name] = known
                 _write_list(folder, recording, listed)
             yield Recorded(path, number + 1, recording.episodes, int(known["steps"]), bool(known["success"]))
@@ -133,7 +134,7 @@ def demonstrations(folder: Path, successes_only: bool = True) -> Iterator[Episod
     def read() -> Iterator[Episode]:
         for name in wanted:
             path = folder / name
-            if path.is_file() and _hash(path) != listed[name]["sha256"]:
+            if path.is_file() and file_hash(path) != listed[name]["sha256"]:
                 raise ValueError(f"{path} is not what was written: remove it and record again")
             yield read_npz_episode(path)
 
@@ -203,8 +204,3 @@ def _read_list(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is not a list of demonstrations: {error!r}") from error
     return values
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

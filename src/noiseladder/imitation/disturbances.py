@@ -7,7 +7,7 @@ one is a frozen dataclass with one method. `drawn(seed)` draws one from the rang
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,8 @@ class Disturbance:
 
 
 @dataclass(frozen=True)
-class Blackout(Disturbance):
-    """One camera is black from step `start`, for `steps` steps of a tenth of a second."""
+class Spell(Disturbance):
+    """Something happens before one camera from step `start`, for `steps` steps of a tenth of a second."""
 
     camera: str = "front"
     start: int = 40
@@ -60,44 +60,40 @@ class Blackout(Disturbance):
         _check_span(self.start, self.steps)
 
     @classmethod
-    def drawn(cls, seed: int) -> Blackout:
+    def drawn(cls, seed: int) -> Self:
         """Either camera, 2 to 5 seconds, somewhere in the first 12 seconds."""
         random = np.random.default_rng(seed)
         return cls(str(random.choice(CAMERAS)), int(random.integers(10, 120)), int(random.integers(20, 51)))
 
+    def during(self, step: int) -> bool:
+        """Whether it lasts in this step."""
+        return self.start <= step < self.start + self.steps
+
+
+@dataclass(frozen=True)
+class Blackout(Spell):
+    """One camera is black for a while."""
+
     def picture(self, picture: NDArray[np.uint8], camera: str, step: int, seed: int) -> NDArray[np.uint8]:
         """Black while it lasts."""
-        dark = camera == self.camera and self.start <= step < self.start + self.steps
+        dark = camera == self.camera and self.during(step)
         return np.zeros_like(picture) if dark else picture
 
 
 @dataclass(frozen=True)
-class Hand(Disturbance):
+class Hand(Spell):
     """A hand comes between one camera and the table and leaves again; it touches nothing.
 
     In at one edge, across and out at the other, from step `start`, for `steps` steps, `distance` metres away.
     """
 
-    camera: str = "front"
-    start: int = 40
-    steps: int = 30
     distance: float = 0.25
-
-    def __post_init__(self) -> None:
-        _check_camera(self.camera)
-        _check_span(self.start, self.steps)
-
-    @classmethod
-    def drawn(cls, seed: int) -> Hand:
-        """Either camera, 2 to 5 seconds, somewhere in the first 12 seconds."""
-        random = np.random.default_rng(seed)
-        return cls(str(random.choice(CAMERAS)), int(random.integers(10, 120)), int(random.integers(20, 51)))
 
     def touch(self, world: Touchable, step: int) -> None:
         """Move the hand along."""
         if step == self.start + self.steps:
             world.place("hand", OUT_OF_SIGHT)
-        if not self.start <= step < self.start + self.steps:
+        if not self.during(step):
             return
         place, forward, right = world.camera_place(self.camera)
         across = 0.3 * (2 * (step - self.start + 0.5) / self.steps - 1)  # metres, from one edge to the other

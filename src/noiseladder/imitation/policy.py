@@ -57,7 +57,6 @@ class Policy:
         self.state: State = self.denoiser.initial_state(episodes)
         self.past: list[tuple[Tensor, Tensor]] = []
         self.over = torch.zeros(episodes)
-        self.surprise: dict[str, Tensor] = {}
         self.levels: dict[str, float] = {}
 
     @property
@@ -85,16 +84,15 @@ class Policy:
             first = torch.full((episodes, 1, 1), float(not self.past))
             begins = torch.zeros_like(first) if memory == 0 else first  # without memory nobody knows that it begins
             if callable(level):
-                self.surprise = self.surprise_of(token, begins, state)
-                level = level({name: float(found.max()) for name, found in self.surprise.items()})
+                surprise = self.surprise_of(token, begins, state)
+                level = level({name: float(found.max()) for name, found in surprise.items()})
             levels = self.trusted(levels, level)
             self.levels = dict(zip(tokens.senses, levels[0, 0].tolist()))
-            spread = tokens.spread(levels)
+            rungs = [self.acting(levels, now) for now in torch.linspace(1, 0, self.steps + 1).tolist()]
             noise = draw_noise(self.generators, tuple(token.shape))
             # A sense that is only half believed is shown as noisy as its level says.
-            noisy = self.denoiser.schedule.mix(token, noise, spread)
-            for now, then in pairwise(torch.linspace(1, 0, self.steps + 1).tolist()):
-                here, there = self.acting(levels, now), self.acting(levels, then)
+            noisy = self.denoiser.schedule.mix(token, noise, rungs[0])
+            for here, there in pairwise(rungs):
                 noisy = DDIM(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there)
             done = noisy[..., tokens.seen_size :]
             self.remember(torch.cat([token[..., : tokens.seen_size], done], dim=-1), levels, noise, first)

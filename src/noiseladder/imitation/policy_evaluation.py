@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,6 @@ class LivedEpisode:
     steps: int
     ended: bool
     moves: tuple[tuple[str, int], ...]
-    decisions: int
     seconds: float
     frames: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False)
 
@@ -52,8 +51,7 @@ class DoubtTheBlind:
 
     def __call__(self, step: int) -> Level:
         """The level in a step."""
-        blackout = self.blackout
-        return {blackout.camera: self.level} if blackout.start <= step < blackout.start + blackout.steps else 0.0
+        return {self.blackout.camera: self.level} if self.blackout.during(step) else 0.0
 
 
 def live_with(
@@ -68,12 +66,12 @@ def live_with(
     """One episode of the fruit swap, to its success, its time limit or the policy's own end."""
     observation = world.reset(seed, disturbances)
     policy.reset()
-    frames, moves, spent, decisions, over = [], [], 0.0, 0, False
+    frames, moves, spent, over = [], [], 0.0, False
     lay = {name: world.slot_of(name) for name in FRUITS}
     while not over and not policy.finished:
         began = time.process_time()
         actions = policy.act(observation, believe(world.steps), memory)
-        spent, decisions = spent + time.process_time() - began, decisions + 1
+        spent += time.process_time() - began
         for number, action in enumerate(actions):
             observation = world.step(action, look=film or number == len(actions) - 1)
             if film:
@@ -86,24 +84,7 @@ def live_with(
             over = world.over
             if over:
                 break
-    return LivedEpisode(
-        seed, world.succeeded, world.steps, policy.finished, tuple(moves), decisions, spent, tuple(frames)
-    )
-
-
-def occluded(
-    world: FruitSwap, policy: Policy, seed: int, trusted: bool = False, memory: int | None = None
-) -> LivedEpisode:
-    """An episode in which a camera goes black for a while: at level 1 meanwhile, or trusted as if nothing were."""
-    blackout = Blackout.drawn(seed)
-    believe = believe_all if trusted else DoubtTheBlind(blackout)
-    return live_with(world, policy, seed, (blackout,), believe, memory)
-
-
-def lived(count: int, first: int, live: Callable[[int], LivedEpisode]) -> Iterator[LivedEpisode]:
-    """Episodes with seeds `first`, `first` + 1, ..., as they are lived."""
-    for number in range(count):
-        yield live(first + number)
+    return LivedEpisode(seed, world.succeeded, world.steps, policy.finished, tuple(moves), spent, tuple(frames))
 
 
 def share(successes: int, of: int) -> tuple[float, float, float]:

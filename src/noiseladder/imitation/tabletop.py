@@ -26,8 +26,6 @@ def tabletop(size: int) -> Any:
     specification = arm_with_gripper()
     specification.option.timestep = TIMESTEP
     specification.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    specification.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    specification.option.impratio = 10
     # Shadows and smoothed edges cost more than everything else in software OpenGL; so does a large canvas.
     quality, canvas = specification.visual.quality, specification.visual.global_
     quality.shadowsize, quality.offsamples = 0, 0

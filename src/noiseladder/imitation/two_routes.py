@@ -29,8 +29,6 @@ class TwoRoutes:
     longest_move: float = 0.08
     time_limit: int = 80
 
-    observation_size, action_size = 2, 2
-
     def __post_init__(self) -> None:
         if not 0 < self.radius < self.shore:
             raise ValueError(f"an island of radius {self.radius} leaves no route: expected less than {self.shore}")

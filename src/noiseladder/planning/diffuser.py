@@ -9,6 +9,7 @@ DDIM steps, and a cosine schedule.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from noiseladder.diffusion.state import State
 from noiseladder.diffusion.training_levels import DrawLevels
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 
-from .keyed_noise import child_keys, normal, root_key
+from .keyed_noise import EpisodeKeys, normal
 from .recordings import Recording
 
 KIND = "windows of a recording"
@@ -76,12 +77,12 @@ class WindowTokens:
         """First observation, last observation, the rest."""
         return self.observation_size, self.observation_size, self.size - 2 * self.observation_size
 
-    @property
+    @cached_property
     def order(self) -> Tensor:
         """Where each value of a token is in its steps [o, a, o, a, ...]."""
         width, seen = len(self.middle), self.observation_size
         ends = [*range(seen), *range((self.steps - 1) * width, (self.steps - 1) * width + seen)]
-        return torch.tensor([*ends, *(value for value in range(self.size) if value not in set(ends))])
+        return torch.tensor([*ends, *(value for value in range(self.size) if value not in ends)])
 
     def join(self, observations: Tensor, actions: Tensor) -> Tensor:
         """(B, H, O), (B, H, A) -> tokens (B, T, D)."""
@@ -135,7 +136,7 @@ class Windows:
         if not len(self.begins):
             raise ValueError(f"no trajectory of the recording has {self.tokens.horizon} steps: give a shorter horizon")
 
-    @property
+    @cached_property
     def begins(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Rows at which a window may begin."""
         ends, horizon = self.recording.ends, self.tokens.horizon
@@ -197,14 +198,14 @@ class DiffuserPlanner:
     def __init__(
         self, denoiser: Denoiser, tokens: WindowTokens, steps: int = 32, own_actions: bool = False, seed: int = 0
     ) -> None:
-        self.denoiser, self.tokens, self.steps, self.own_actions, self.seed = denoiser, tokens, steps, own_actions, seed
-        self.first, self.episodes, self.calls, self.passed = 0, 0, 0, 0
+        self.denoiser, self.tokens, self.steps, self.own_actions = denoiser, tokens, steps, own_actions
+        self.keys, self.passed = EpisodeKeys(seed), 0
         self.planned: Tensor | None = None
 
     def reset(self, episodes: int) -> None:
         """Forget the plan: new episodes begin."""
-        self.first, self.episodes = self.first + self.episodes, episodes
-        self.calls, self.passed, self.planned = 0, 0, None
+        self.keys.reset(episodes)
+        self.passed, self.planned = 0, None
 
     def plan(self, observation: Tensor, goal: Tensor) -> Tensor:
         """observation (B, O), goal (B, P) -> the next actions (B, h, A). Raises ValueError for shapes that differ."""
@@ -232,8 +233,6 @@ class DiffuserPlanner:
         tokens, count = self.tokens, len(observation)
         last = torch.cat([goal, observation.new_zeros(count, tokens.observation_size - goal.shape[1])], dim=1)
         known, where = tokens.ends(observation, last)
-        keys = child_keys(root_key(self.seed).repeat(count), self.first + np.arange(count))
-        noise = normal(child_keys(keys, np.full(count, self.calls)), (tokens.length, tokens.size))
-        self.calls += 1
+        noise = normal(self.keys.next(count), (tokens.length, tokens.size))
         denoiser = Pinned(self.denoiser, known, where)
         return tokens.split(final(sample(denoiser, noise, full_sequence(tokens.length, self.steps))))

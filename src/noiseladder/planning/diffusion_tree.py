@@ -201,12 +201,11 @@ class Speed:
     """What a second of search does.
 
     per_second: nodes in a second of the clock. per_core_second: nodes in a second of processor time, which does not
-    mind what else the machine does. batch_milliseconds: of the clock. nodes, calls: how many were measured.
+    mind what else the machine does. nodes, calls: how many were measured.
     """
 
     per_second: float
     per_core_second: float
-    batch_milliseconds: float
     nodes: int
     calls: int
 
@@ -230,4 +229,4 @@ def expansions_per_second(
             break
     elapsed, worked = time.perf_counter() - start, time.process_time() - started
     nodes = len(tree) - 1
-    return Speed(nodes / elapsed, nodes / worked, 1e3 * elapsed / tree.calls, nodes, tree.calls)
+    return Speed(nodes / elapsed, nodes / worked, nodes, tree.calls)

@@ -166,7 +166,7 @@ class Evaluation:
 
     def scores(self, norms: Norms) -> Tensor:
         """(E,), D4RL's 100 (return - low) / (high - low)."""
-        return normalised(self.returns, norms)
+        return norms.score(self.returns)
 
     def mean_return(self) -> Interval:
         """The mean return."""
@@ -178,7 +178,7 @@ class Evaluation:
 
     def latched_score(self, norms: Norms) -> Interval:
         """The normalised score of the latched return."""
-        return bootstrap(normalised(self.latched, norms))
+        return bootstrap(norms.score(self.latched))
 
     def success_rate(self) -> Interval:
         """The part of the episodes that reached the goal, 0 to 1."""
@@ -289,13 +289,6 @@ def paired_difference(ours: Tensor, theirs: Tensor, draws: int = 4000, level: fl
             f"{len(ours)} and {len(theirs)} episodes cannot be paired: evaluate both planners with the same seeds"
         )
     return bootstrap(ours.double() - theirs.double(), draws, level, seed)
-
-
-def normalised(returns: Tensor, norms: Norms) -> Tensor:
-    """100 (return - low) / (high - low), (Fu et al., 2020)."""
-    if not norms.high > norms.low:
-        raise ValueError(f"{norms}: these are the returns that score 0 and 100, so high must be larger than low")
-    return 100 * (returns - norms.low) / (norms.high - norms.low)
 
 
 def decision_times(world: World, planner: Planner, seeds: Sequence[int], calls: int = 100, warmup: int = 1) -> Tensor:

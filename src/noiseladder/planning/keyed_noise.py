@@ -62,3 +62,24 @@ def normal(keys: Keys, shape: tuple[int, ...], stream: int = 0, dtype: torch.dty
     np.multiply(radius, np.cos(angle), out=both[:, :pairs])
     np.multiply(radius, np.sin(angle), out=both[:, pairs:])
     return torch.from_numpy(both[:, :count].reshape(len(keys), *shape)).to(dtype)
+
+
+class EpisodeKeys:
+    """Keys for what a planner draws: of an episode and the number of its plan, whatever the batch.
+
+    seed: of all. Episodes are numbered on over all batches, so that no two of them draw the same.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.first, self.episodes, self.plans = 0, 0, 0  # number of the batch's first episode, how many, plans made
+
+    def reset(self, episodes: int) -> None:
+        """A batch of new episodes begins."""
+        self.first, self.episodes, self.plans = self.first + self.episodes, episodes, 0
+
+    def next(self, count: int) -> Keys:
+        """Keys (count,) of the next plans, one for each episode."""
+        keys = child_keys(root_key(self.seed).repeat(count), self.first + np.arange(count))
+        self.plans += 1
+        return child_keys(keys, np.full(count, self.plans - 1))

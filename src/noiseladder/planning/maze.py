@@ -30,6 +30,12 @@ class Norms:
     low: float
     high: float
 
+    def score(self, returns: Tensor) -> Tensor:
+        """100 (return - low) / (high - low) (Fu et al., 2020); above 100 is faster than D4RL's reference."""
+        if not self.high > self.low:
+            raise ValueError(f"{self}: these are the returns that score 0 and 100, so high must be larger than low")
+        return 100 * (returns - self.low) / (self.high - self.low)
+
 
 @dataclass(frozen=True)
 class Maze:
@@ -112,10 +118,10 @@ class Maze:
         return position
 
     def score(self, returns: Tensor) -> Tensor:
-        """D4RL's normalised score: 100 (return - low) / (high - low); above 100 is faster than its reference."""
+        """The normalised score, see `Norms.score`."""
         if self.norms is None:
             raise ValueError(f"maze {self.name!r} has no norms: give norms=Norms(low, high), or compare raw returns")
-        return 100 * (returns - self.norms.low) / (self.norms.high - self.norms.low)
+        return self.norms.score(returns)
 
     def _why(self, x: float, y: float) -> str:
         if not (abs(x) < float("inf") and abs(y) < float("inf")):

@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
+from .soft_walls import STIFFEST, impedance_at
 from .world import Start
 
 UNIT = 4.0
@@ -33,9 +34,8 @@ Cell = tuple[int, int]
 
 _MASS = 100 * 4 / 3 * math.pi * RADIUS**3
 _TIME_STEP, _SUBSTEPS = 0.02, 5
-_STIFFEST, _SOFTEST, _WIDTH = 0.95, 0.9, 0.001  # solimp
 _TIME_CONSTANT = 2 * _TIME_STEP  # solref asks for .02, but MuJoCo never takes less than two time steps
-_SPRING, _DAMPING = 1 / (_STIFFEST * _TIME_CONSTANT) ** 2, 2 / (_STIFFEST * _TIME_CONSTANT)
+_SPRING, _DAMPING = 1 / (STIFFEST * _TIME_CONSTANT) ** 2, 2 / (STIFFEST * _TIME_CONSTANT)
 _INVERSE_WEIGHT = 2 / (3 * _MASS)  # the mean over three axes, one of which cannot move
 _PYRAMID = 2 * 2 * _INVERSE_WEIGHT  # an edge's regularisation at friction 1: 2 mu^2 (1 + mu^2) w
 _ROUNDS = 30  # of the active-set iteration; two to four are the rule
@@ -330,7 +330,7 @@ def _acceleration(position: Tensor, velocity: Tensor, boxes: Tensor, walls: Tens
     tangent = torch.stack([-normal[..., 1], normal[..., 0]], -1)
     # Two edges lean along the wall; the two that lean up and down are the normal itself, for nothing moves that way.
     edges = torch.cat([normal + tangent, normal - tangent, normal], 1)
-    impedance = _impedance(depth)
+    impedance = impedance_at(depth)
     wanted = (_SPRING * impedance * depth).repeat(1, 3) - _DAMPING * (edges * velocity[:, None]).sum(-1)
     stiffness = touching * impedance / ((1 - impedance) * _PYRAMID)
     stiffness = torch.cat([stiffness, stiffness, 2 * stiffness], 1)
@@ -346,10 +346,3 @@ def _acceleration(position: Tensor, velocity: Tensor, boxes: Tensor, walls: Tens
         xy = (weighted[..., 0] * edges[..., 1]).sum(1)
         acceleration = torch.stack([yy * x - xy * y, xx * y - xy * x], 1) / (xx * yy - xy**2)[:, None]
     return acceleration
-
-
-def _impedance(depth: Tensor) -> Tensor:
-    """MuJoCo's d(r): from .9 at the surface to .95 one millimetre deep, along two parabolas."""
-    part = (depth / _WIDTH).clamp(0, 1)
-    bent = torch.where(part <= 0.5, 2 * part**2, 1 - 2 * (1 - part) ** 2)
-    return _SOFTEST + bent * (_STIFFEST - _SOFTEST)

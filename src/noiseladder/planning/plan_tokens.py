@@ -21,10 +21,10 @@ WAVES = 4
 class PlanTokens:
     """Values of a token, each of about unit size.
 
-    steps: K world steps in a token. axes: P of positions, actions and, where `inertia`, velocities. speed: distance of
-    one step at full speed; limit: the highest velocity, 0 without inertia. middle: (P,), extent: where positions are.
-    near: a reward is to be this close to the goal. reaches: how far ahead the points of the road are that a condition
-    shows, in full-speed tokens.
+    steps: K world steps in a token. axes: P of positions, actions and, where `limit` is above 0, velocities. speed:
+    distance of one step at full speed; limit: the highest velocity, 0 without inertia. middle: (P,), extent: where
+    positions are. near: a reward is to be this close to the goal. reaches: how far ahead the points of the road are
+    that a condition shows, in full-speed tokens.
 
     A token: K actions, the share of its steps that are near the goal, K positions from where it began, then the
     landing: its last position as it is and in sines of several wavelengths, its velocity, and how far it is off the
@@ -44,6 +44,11 @@ class PlanTokens:
     def stride(self) -> float:
         """Distance of one token at full speed."""
         return self.steps * self.speed
+
+    @property
+    def observation_size(self) -> int:
+        """Values of an observation: positions and, if there are any, velocities."""
+        return self.axes * (2 if self.limit else 1)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ from noiseladder.diffusion.sampling import DDIM, Step, final, sample
 from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.diffusion.state import State
 
-from .keyed_noise import child_keys, normal, root_key
+from .keyed_noise import EpisodeKeys, child_keys, normal
 from .knowledge import Knowledge
 from .plan_tokens import on_way
 
@@ -86,13 +86,12 @@ class Planner:
         self.denoiser, self.knowledge = denoiser, knowledge
         self.horizon, self.execute, self.steps, self.matrix = horizon, execute, steps, matrix
         self.road, self.guide, self.warm, self.step = road, guide, warm, step
-        self.seed = seed
-        self.first, self.episodes, self.calls = 0, 0, 0  # number of the first episode lived now, how many, plans made
+        self.keys = EpisodeKeys(seed)
         self.last: Plan | None = None
 
     def reset(self, episodes: int) -> None:
         """Forget the last plan: new episodes begin."""
-        self.first, self.episodes, self.calls = self.first + self.episodes, episodes, 0
+        self.keys.reset(episodes)
         self.last = None
 
     def plan(self, observation: Tensor, goal: Tensor) -> Plan:
@@ -119,10 +118,7 @@ class Planner:
         position = observation[:, : tokens.axes]
         way = self.knowledge.roads.way(position, goal, stories.spacing)
         horizon = self.horizon or math.ceil(way.shape[1] * stories.spacing / tokens.stride) + 1
-        stride = round(tokens.stride / stories.spacing)
-        progress = (stride * torch.arange(horizon)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
-        condition = tokens.condition(way, progress, stories.spacing)
-        off = on_way(way, progress[:, :1])[:, 0] - position
+        condition, off = road_ahead(self.knowledge, way, position, horizon)
         if not self.road:
             condition, off = torch.zeros_like(condition), torch.zeros_like(off)
         with torch.no_grad():
@@ -167,17 +163,13 @@ class Planner:
 
         Also however long the plan: in a batch it is as long as the longest.
         """
-        keys = child_keys(root_key(self.seed).repeat(count), self.first + np.arange(count))
-        keys = child_keys(keys, np.full(count, self.calls)).repeat(horizon)
-        keys = child_keys(keys, np.tile(np.arange(horizon), count))
-        self.calls += 1
+        keys = child_keys(self.keys.next(count).repeat(horizon), np.tile(np.arange(horizon), count))
         return normal(keys, (self.knowledge.tokens.size,)).view(count, horizon, -1)
 
     def check(self, observation: Tensor, goal: Tensor) -> None:
         """Raise ValueError unless these are finite observations and goals of the shapes that were learned."""
         tokens = self.knowledge.tokens
-        size = tokens.axes * (2 if tokens.limit else 1)
-        for name, given, wanted in (("observation", observation, size), ("goal", goal, tokens.axes)):
+        for name, given, wanted in (("observation", observation, tokens.observation_size), ("goal", goal, tokens.axes)):
             if given.ndim != 2 or given.shape[1] != wanted:
                 raise ValueError(
                     f"{name} has shape {tuple(given.shape)}, expected (B, {wanted}): the model was trained on"
@@ -187,3 +179,12 @@ class Planner:
                 raise ValueError(f"{name} holds NaN or infinite values: a plan begins with what is known")
         if len(observation) != len(goal):
             raise ValueError(f"{len(observation)} observations and {len(goal)} goals: give one goal for each")
+
+
+def road_ahead(knowledge: Knowledge, way: Tensor, position: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """The road ahead of positions (B, P) along ways (B, n, P), at full speed: conditions (B, T, C), and the vectors to
+    the road (B, P)."""
+    spacing = knowledge.stories.spacing
+    stride = round(knowledge.tokens.stride / spacing)
+    progress = (stride * torch.arange(tokens)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
+    return knowledge.tokens.condition(way, progress, spacing), on_way(way, progress[:, :1])[:, 0] - position

@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from .maze import OFFSET, RADIUS, Maze
+from .soft_walls import STIFFEST, impedance_at
 from .world import Start
 
 TIME_STEP = 0.01
@@ -33,9 +34,8 @@ START_SPREAD = 0.1
 
 MARGIN = 0.002
 """Walls push from this distance on."""
-_STIFFEST, _SOFTEST, _WIDTH = 0.95, 0.9, 0.001  # solimp
 _TIME_CONSTANT = 0.02  # solref, critically damped
-_SPRING, _FRICTION = 1 / (_STIFFEST * _TIME_CONSTANT) ** 2, 2 / (_STIFFEST * _TIME_CONSTANT)
+_SPRING, _FRICTION = 1 / (STIFFEST * _TIME_CONSTANT) ** 2, 2 / (STIFFEST * _TIME_CONSTANT)
 _INVERSE_WEIGHT = 2 / (3 * MASS)  # the mean over three axes, one of which cannot move
 _ROUNDS = 8  # of the active-set iteration; two or three are the rule
 
@@ -112,7 +112,7 @@ class PointMass:
         touching = self._boxes(cell[rows], mirror) & (distance < RADIUS + MARGIN)
         towards = gap / corner.clamp(min=1e-9)  # the corner
         depth = RADIUS + MARGIN - distance
-        impedance = _impedance(depth)
+        impedance = impedance_at(depth)
         limit = -_FRICTION * _onto(mirror * velocity[rows], towards) - _SPRING * impedance * depth
         stiffness = touching * impedance / ((1 - impedance) * _INVERSE_WEIGHT)
         return free.index_copy(0, rows, mirror * _least_action(mirror * free[rows], towards, limit, stiffness))
@@ -140,13 +140,6 @@ def check_step(observation: Tensor, action: Tensor) -> None:
         raise ValueError(
             f"for {len(observation)} observations an action is ({len(observation)}, 2); got {tuple(action.shape)}"
         )
-
-
-def _impedance(depth: Tensor) -> Tensor:
-    """MuJoCo's d(r): from .9 at the surface to .95 one millimetre deep, along two parabolas."""
-    part = (depth / _WIDTH).clamp(0, 1)
-    bent = torch.where(part <= 0.5, 2 * part**2, 1 - 2 * (1 - part) ** 2)
-    return _SOFTEST + bent * (_STIFFEST - _SOFTEST)
 
 
 def _onto(vector: Tensor, towards: Tensor) -> Tensor:

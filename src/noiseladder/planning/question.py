@@ -18,16 +18,20 @@ from .world import Start, World
 
 @dataclass(frozen=True)
 class Question:
-    """A world in which every episode begins with this observation (O,) and is asked for this goal (G,)."""
+    """A world in which every episode begins with this observation (O,) and is asked for this goal (G,).
+
+    steps: in an episode; None for as many as the world gives.
+    """
 
     world: World
     observation: Tensor
     goal: Tensor
+    steps: int | None = None
 
     @property
     def time_limit(self) -> int:
         """Steps in an episode."""
-        return self.world.time_limit
+        return self.world.time_limit if self.steps is None else self.steps
 
     @property
     def observation_size(self) -> int:
@@ -86,7 +90,7 @@ def check_place(place: Tensor, what: str, knowledge: Knowledge, world: World | N
                 f"the {what} {told(place)} is in a wall of {world.layout.name!r}; {nearest(place, knowledge)}"
             )
         return place
-    distance = (knowledge.roads.centres - place).norm(dim=1).min().item()
+    distance = knowledge.roads.apart(place).item()
     if distance > FAR * knowledge.roads.size:
         raise ValueError(
             f"the {what} {told(place)} is {distance:.3g} away from every place of the recording;"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -12,13 +11,9 @@ from typing import Any
 import numpy as np
 
 from noiseladder.training import durable
+from noiseladder.training.cache_folder import cache_folder as cache_folder
 
 from .recordings import Recording, arrays, read_npz
-
-
-def cache_folder(folder: Path | None = None) -> Path:
-    """`folder`, or else NOISELADDER_CACHE, or else ~/.cache/noiseladder."""
-    return folder or Path(os.environ.get("NOISELADDER_CACHE") or Path.home() / ".cache" / "noiseladder")
 
 
 def kept(
@@ -70,5 +65,5 @@ def _found(path: Path, wanted: dict[str, Any]) -> Recording | None:
             why = "it does not fit the hash beside it"
         else:
             return recording
-    warnings.warn(f"the recording {path} will be made again: {why}", stacklevel=4)
+    warnings.warn(f"the recording {path} is damaged or another one and will be made again: {why}", stacklevel=4)
     return None

@@ -74,7 +74,7 @@ def read(path: Path | str) -> Recording:
         return read_npz(path)
     if path.suffix.lower() in (".hdf5", ".h5"):
         return read_hdf5(path)
-    raise ValueError(f"{path} is neither .npz nor .hdf5: save your arrays with numpy.savez, or give a Minari name")
+    raise ValueError(f"{path} is neither .npz nor .hdf5: save your arrays with numpy.savez (Minari: read_minari)")
 
 
 def read_npz(path: Path | str) -> Recording:

@@ -69,6 +69,11 @@ class Roads:
         """(..., P) -> (...) the nearest place."""
         return torch.cdist(position.reshape(-1, position.shape[-1]), self.centres).argmin(1).view(position.shape[:-1])
 
+    def apart(self, position: Tensor) -> Tensor:
+        """(..., P) -> (...) the distance to the nearest place; beyond FAR * size it is off all roads."""
+        apart: Tensor = (self.centres[self.place(position)] - position).norm(dim=-1)
+        return apart
+
     def length(self, position: Tensor, goal: Tensor) -> Tensor:
         """(B, P), (B, P) -> (B,), length of the shortest way between them; inf where there is none.
 

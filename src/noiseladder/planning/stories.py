@@ -96,8 +96,8 @@ class Stories:
         rows = torch.arange(count)
         progress = torch.zeros(count, dtype=torch.long) if progress is None else progress
         observations, actions, passed = [observation], [], [progress]
+        progress = nearest_ahead(way, progress, observation[:, : self.body.axes])
         for _ in range(steps):
-            progress = nearest_ahead(way, progress, observation[:, : self.body.axes])
             target = way[rows, (progress + ahead).clamp(max=last)]
             action = self.body.toward(observation, target, self.softness)
             if generator is not None:
@@ -107,7 +107,8 @@ class Stories:
                 observation = self.kicked(observation, self.kicks, generator)
             observations.append(observation)
             actions.append(action)
-            passed.append(nearest_ahead(way, progress, observation[:, : self.body.axes]))
+            progress = nearest_ahead(way, progress, observation[:, : self.body.axes])
+            passed.append(progress)
         return Story(torch.stack(observations, 1), torch.stack(actions, 1), way, torch.stack(passed, 1), self.spacing)
 
     def recorded(self, recording: Recording, count: int, steps: int, generator: Generator) -> Story:

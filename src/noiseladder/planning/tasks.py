@@ -15,8 +15,9 @@ from torch import Generator, Tensor
 from .energies import Arrival, Energy, Gold, Obstacle, Total
 from .evaluation import HasActions, Planner, live
 from .knowledge import Knowledge
+from .question import Question
 from .roads import Roads, shortest
-from .world import Start, World
+from .world import World
 
 TRIES = 4000
 
@@ -131,48 +132,6 @@ def without(roads: Roads, centre: Tensor, radius: float) -> Roads:
     return Roads(roads.centres, left, shortest(left), roads.size)
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A world whose one episode begins at rest where the task says; all else is the world's."""
-
-    world: World
-    task: Task
-    observation: Tensor
-
-    @property
-    def observation_size(self) -> int:
-        """O."""
-        return self.world.observation_size
-
-    @property
-    def action_size(self) -> int:
-        """A."""
-        return self.world.action_size
-
-    @property
-    def goal_size(self) -> int:
-        """G."""
-        return self.world.goal_size
-
-    @property
-    def time_limit(self) -> int:
-        """Steps in the episode."""
-        return self.task.steps
-
-    def start(self, generators: Sequence[Generator]) -> Start:
-        """The task's start and goal, once for each generator."""
-        count = len(generators)
-        return Start(self.observation.expand(count, -1), self.task.goal.expand(count, -1))
-
-    def step(self, observation: Tensor, action: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
-        """The world's own step."""
-        return self.world.step(observation, action, generators)
-
-    def reward(self, observation: Tensor, goal: Tensor) -> Tensor:
-        """The world's own reward."""
-        return self.world.reward(observation, goal)
-
-
 class Once:
     """A planner that may plan only once for each episode: it does its whole first plan, then nothing.
 
@@ -199,9 +158,8 @@ class Once:
 
 def attempt(task: Task, planner: Planner, world: World, knowledge: Knowledge) -> Outcome:
     """Live a task and judge it; the planner has been told the task's energy."""
-    observation = knowledge.body.at_rest(task.start[None])
-    placed = Placed(world, task, observation)
-    blocks = list(live(placed, planner, [0], ends_at_success=True))
+    asked = Question(world, knowledge.body.at_rest(task.start), task.goal, task.steps)
+    blocks = list(live(asked, planner, [0], ends_at_success=True))
     positions = torch.cat([block.observations for block in blocks], dim=1)[0, :, : knowledge.tokens.axes]
     reached = torch.cat([block.reached for block in blocks], dim=1)[0]
     return judged(task, positions, reached)

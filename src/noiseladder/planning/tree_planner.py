@@ -20,10 +20,9 @@ from noiseladder.diffusion.state import State
 from .diffusion_tree import DiffusionTree, Imagined
 from .energies import Energy
 from .guides import OfTokens
-from .keyed_noise import child_keys, root_key, uniform
+from .keyed_noise import EpisodeKeys, Keys, uniform
 from .knowledge import Knowledge
-from .plan_tokens import on_way
-from .planner import Context, Plan, Planner
+from .planner import Context, Plan, Planner, road_ahead
 from .roads import FAR
 from .search import Children, Leaves, SearchOptions, Tree, Widening, plant, principal_path, reroot, search
 
@@ -88,7 +87,7 @@ class Proposals:
         targets = torch.cat([self.places, roads.centres])
         target = torch.where(turn < len(self.places), turn, len(self.places) + drawn)
         # What is imagined may leave all that was ever visited: no road leads on from there.
-        there = (roads.centres[roads.place(position)] - position).norm(dim=1) <= FAR * roads.size
+        there = roads.apart(position) <= FAR * roads.size
         led = (turn < len(self.places) + int(self.wander)) & there
         if bool(led.any()):
             condition[led] = road(knowledge, position[led], targets[target[led]], chunk)[0]
@@ -153,15 +152,14 @@ class TreePlanner:
         self.places = torch.zeros(0, axes) if places is None else places.float()
         self.problem = DiffusionTree(denoiser, (chunk, knowledge.tokens.size), nothing, full_sequence(chunk, steps))
         self.checks = Planner(denoiser, knowledge)
-        self.seed = seed
-        self.first, self.episodes, self.calls = 0, 0, 0
+        self.keys = EpisodeKeys(seed)
         self.grown: dict[int, Grown] = {}
         self.kept = 0
         """Nodes that were known already when planning again, over all plans."""
 
     def reset(self, episodes: int) -> None:
         """Forget all trees: new episodes begin."""
-        self.first, self.episodes, self.calls = self.first + self.episodes, episodes, 0
+        self.keys.reset(episodes)
         self.grown = {}
 
     def plan(self, observation: Tensor, goal: Tensor) -> Plan:
@@ -169,16 +167,16 @@ class TreePlanner:
         self.checks.check(observation, goal)
         observation, goal = observation.float(), goal.float()
         chunk, steps, axes = self.problem.shape[0], self.knowledge.tokens.steps, self.knowledge.tokens.axes
-        plans, trees = [], []
+        plans, trees, keys = [], [], self.keys.next(len(observation))
         for row in range(len(observation)):
-            proposals, tree = self.root(row, observation[row : row + 1], goal[row : row + 1])
+            part = slice(row, row + 1)
+            proposals, tree = self.root(row, observation[part], goal[part], keys[part])
             for _ in search(proposals, tree, self.options, self.budget):
                 pass
             path = principal_path(tree)
             states = [tree.state(np.array([node])) for node in path[1:]]
             plans.append(torch.cat([one.imagined.tokens for one in states if isinstance(one, Journey)], dim=1))
             trees.append((tree, proposals, path))
-        self.calls += 1
         length = min(found.shape[1] for found in plans)
         tokens = torch.cat([found[:, :length] for found in plans])
         positions = self.knowledge.tokens.positions(tokens, observation[:, :axes])
@@ -190,7 +188,7 @@ class TreePlanner:
         actions = self.knowledge.tokens.actions(tokens)[:, :done]
         return Plan(tokens, positions, self.knowledge.tokens.reward(tokens), actions, way)
 
-    def root(self, row: int, observation: Tensor, goal: Tensor) -> tuple[Proposals, Tree]:
+    def root(self, row: int, observation: Tensor, goal: Tensor, key: Keys) -> tuple[Proposals, Tree]:
         """The sub-tree of what was done, if all went as planned, otherwise a new tree."""
         knowledge, axes = self.knowledge, self.knowledge.tokens.axes
         position = observation[:, :axes]
@@ -211,7 +209,6 @@ class TreePlanner:
         proposals = Proposals(
             self.problem, self.energy, Context(observation, goal, knowledge), places, self.wander, self.free
         )
-        key = child_keys(child_keys(root_key(self.seed), np.array([self.first + row])), np.array([self.calls]))
         nowhere = torch.zeros(1, 0, knowledge.tokens.size)
         return proposals, plant(Journey(self.problem.root(memory), nowhere), key=key)
 
@@ -226,11 +223,8 @@ class TreePlanner:
 
 def road(knowledge: Knowledge, position: Tensor, place: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
     """The road ahead from positions (B, P) to places (B, P), as conditions (B, T, C), and how far off it they are."""
-    spacing = knowledge.stories.spacing
-    way = knowledge.roads.way(position, place, spacing)
-    stride = round(knowledge.tokens.stride / spacing)
-    progress = (stride * torch.arange(tokens)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
-    return knowledge.tokens.condition(way, progress, spacing), on_way(way, progress[:, :1])[:, 0] - position
+    way = knowledge.roads.way(position, place, knowledge.stories.spacing)
+    return road_ahead(knowledge, way, position, tokens)
 
 
 def nothing(tokens: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Generator
@@ -16,6 +16,7 @@ from noiseladder.networks import TransformerNetwork
 from noiseladder.planning.diffuser import HORIZONS, BetweenEnds, DiffuserPlanner, Windows, WindowTokens
 from noiseladder.planning.problems import problem
 from noiseladder.training import Experiment, TrainingOptions, generator_for
+from noiseladder.training.options import from_json
 from noiseladder.training.run import read_recipe_file
 from noiseladder.training.weights import load_weights
 
@@ -77,8 +78,7 @@ def load(folder: Path, own_actions: bool = False, seed: int = 0) -> DiffuserPlan
     recipe = read_recipe_file(folder)
     if recipe.get("recipe") != "diffuser":
         raise ValueError(f"{folder} is a run of {recipe.get('recipe')!r}, expected one of `noiseladder train diffuser`")
-    names = {field.name for field in fields(Diffuser)}
-    options = Diffuser(**{name: value for name, value in recipe.items() if name in names})
+    options = from_json(Diffuser, recipe)
     tokens = WindowTokens.load(folder)
     denoiser = Denoiser(network(options, tokens), Cosine())
     load_weights(folder / "weights.safetensors", denoiser)

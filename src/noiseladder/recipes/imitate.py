@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from noiseladder.diffusion.noise import Cosine
 from noiseladder.imitation.disturbances import Blackout
 from noiseladder.imitation.fruit_swap import STEPS_PER_SECOND, TIME_LIMIT, FruitSwap
 from noiseladder.imitation.policy import Policy
-from noiseladder.imitation.policy_evaluation import DoubtTheBlind, LivedEpisode, believe_all, live_with, lived, share
+from noiseladder.imitation.policy_evaluation import DoubtTheBlind, LivedEpisode, believe_all, live_with, share
 from noiseladder.imitation.policy_knowledge import PolicyKnowledge
 from noiseladder.imitation.tabletop import CAMERAS
 from noiseladder.training.durable import replace_file
+from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights, read_recipe
 
 from .swap import Swap, network
@@ -36,7 +37,7 @@ class Imitate:
     seed: int = 10_000
     """Of the first episode."""
     memory: str = "all"
-    """all, or how many tokens of the past are remembered; 0 is a policy without memory."""
+    """all, none, or how many tokens of the past are remembered."""
     occlude: str | None = None
     """A camera that goes black for three seconds: front or side."""
     trust: float = 1.0
@@ -67,7 +68,8 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
         return live_with(world, policy, seed, wrong, believe, memory, options.video is not None)
 
     try:
-        for episode in lived(options.episodes, options.seed, live):
+        for number in range(options.episodes):
+            episode = live(options.seed + number)
             found.append(episode)
             frames.extend(episode.frames)
             print(described(episode))
@@ -99,10 +101,8 @@ def load_policy(run: Path, steps: int = 6, seed: int = 0) -> Policy:
     recipe = read_recipe(run / "weights.safetensors")
     if recipe.get("recipe") != "swap":
         raise ValueError(f"{run} holds a run of {recipe.get('recipe')!r}, expected one of `noiseladder train swap`")
-    names = {field.name for field in fields(Swap)}
-    given: dict[str, Any] = {name: value for name, value in recipe.items() if name in names}
     knowledge = PolicyKnowledge.load(run)
-    denoiser = Denoiser(network(Swap(**given), knowledge.tokens), Cosine()).eval()
+    denoiser = Denoiser(network(from_json(Swap, recipe), knowledge.tokens), Cosine()).eval()
     load_weights(run / "weights.safetensors", denoiser)
     return Policy(denoiser, knowledge, steps, seed=seed)
 

@@ -1,10 +1,10 @@
 """The fruit swap from demonstrations: a policy with as much memory as it is asked for."""
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from torch import Generator
@@ -21,6 +21,7 @@ from noiseladder.imitation.policy_levels import Asked, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import PolicyTokens
 from noiseladder.networks import TransformerNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
+from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.progress import LOG_SECONDS
 
 EYE_FRAMES = 300
@@ -89,18 +90,12 @@ def recorded(options: Swap) -> list[Episode]:
         if time.monotonic() - shown > LOG_SECONDS:
             shown = time.monotonic()
             print(f"demonstration {done.done} of {done.of}, in {folder}", file=sys.stderr)
-    found = []
-    for episode in demonstrations(folder):
-        found.append(episode)
-        if len(found) == options.episodes:
-            break
-    return found
+    return list(islice(demonstrations(folder), options.episodes))
 
 
 def default_demonstrations(recording: Recording) -> Path:
     """Where demonstrations are kept unless the user says otherwise."""
-    cache = Path(os.environ.get("NOISELADDER_CACHE") or Path.home() / ".cache" / "noiseladder")
-    return cache / f"swap-{recording.key}"
+    return cache_folder() / f"swap-{recording.key}"
 
 
 def learn_eyes(shown: Sequence[Episode], seed: int) -> dict[str, Eye]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from noiseladder.diffusion.noise import Cosine
 from noiseladder.planning.knowledge import FILE as KNOWLEDGE, Knowledge
 from noiseladder.planning.problems import Problem, problem
 from noiseladder.training.durable import replace_text
+from noiseladder.training.options import from_json
 from noiseladder.training.run import read_recipe_file
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 from noiseladder.training.weights import load_weights
@@ -53,8 +53,7 @@ def load(run: str | Path) -> TrainedMaze:
     recipe = read_recipe_file(folder)
     if recipe.get("recipe") != "maze":
         raise ValueError(f"{folder} is a run of {recipe.get('recipe')!r}, expected one of `noiseladder train maze`")
-    names = {field.name for field in fields(Maze)}
-    options = Maze(**{name: value for name, value in recipe.items() if name in names})
+    options = from_json(Maze, recipe)
     if not (folder / KNOWLEDGE).is_file():
         raise ValueError(
             f"{folder} holds no {KNOWLEDGE}, what the model knows of roads and body: copy it too, or train again"

@@ -1,5 +1,6 @@
 """A file is either the old one or the new one, never a half: write beside it, flush to disk, rename."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +32,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         if isinstance(error, OSError):
             raise OSError(_sentence(path, error)) from error
         raise
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_text(path: Path, text: str) -> None:

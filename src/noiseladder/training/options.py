@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class TrainingOptions:
             raise ValueError(f"average is {self.average}, expected a decay in [0, 1): 0 averages nothing")
 
 
+Options = TypeVar("Options", bound=TrainingOptions)
+
 MAY_CHANGE = frozenset({"steps", "validate_every", "patience", "checkpoint_every", "device", "shard"})
 """What a resumed run may set anew: how long it lasts, how closely it is watched and where it runs, not what is learned.
 
@@ -68,6 +70,12 @@ With other `steps` the learning rate follows the new cosine from the resumption 
 def to_json(options: TrainingOptions) -> dict[str, Any]:
     """The options as JSON values. Raises ValueError for a field that has none."""
     return {field.name: _plain(field.name, getattr(options, field.name)) for field in fields(options)}
+
+
+def from_json(kind: type[Options], recipe: Mapping[str, Any]) -> Options:
+    """Options of a class from a recipe's JSON; what is none of its fields is left out."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in recipe.items() if name in names})
 
 
 def _plain(name: str, value: Any) -> Any:

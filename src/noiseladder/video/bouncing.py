@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
 
+from .segments import to_tokens
+
 ACTIONS = ("push left", "push right", "push up", "push down")
 NO_PUSH = -1
 SHAPES = ("red disc", "green square", "blue disc")
@@ -130,6 +132,6 @@ class Played:
 
     def batch(self) -> Batch:
         """For training."""
-        tokens = self.frames.movedim(-1, 2).float() / 127.5 - 1
+        tokens = to_tokens(self.frames.numpy())
         condition = torch.eye(len(ACTIONS) + 1)[self.actions][..., : len(ACTIONS)]
         return Batch(tokens, condition)

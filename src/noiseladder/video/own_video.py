@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from noiseladder.data.episode_folders import read_episodes
 from noiseladder.data.episodes import Episode
+from noiseladder.data.npz_episodes import read_arrays
 from noiseladder.data.video_files import VIDEO_ENDINGS, probe, read_frames
 
 from .action_table import ActionTable, read_action_table, shifted
@@ -213,11 +214,7 @@ def _video(path: Path, table: ActionTable | None, wanted: Wanted) -> Recording:
 
 def _npz(path: Path, wanted: Wanted) -> Recording:
     name = path.name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{name} cannot be read as npz: {' '.join(str(error).split())}") from error
+    arrays = read_arrays(path, name)
     if "frames" not in arrays:
         raise ValueError(
             f"{name} holds {', '.join(arrays) or 'nothing'}, expected frames (T, H, W, 3), perhaps actions"

@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseladder.training.durable import replace_text
+from noiseladder.training.durable import file_hash, replace_text
 
 from .clip import Clip, write_arrays
 
 VERSION = 1
-ARRAYS = ("frames", "lengths", "actions", "poses")
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def commit_shard(folder: Path, number: int, partial: Path) -> int:
     lengths = np.load(partial / "lengths.npy", allow_pickle=False)
     sums = {}
     for path in sorted(partial.glob("*.npy")):
+        sums[path.name] = file_hash(path)
         with path.open("rb") as file:
-            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
     record = {"clips": len(lengths), "frames": int(lengths.sum()), "sha256": sums}
     replace_text(partial / "shard.json", json.dumps(record, indent=1) + "\n")
@@ -148,7 +147,7 @@ def sweep_shards(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Shard:
-    """Clips end to end; the arrays are memory maps, so that a large store costs no memory until it is read."""
+    """Clips end to end; the frames are a memory map, so that a large store costs no memory until it is read."""
 
     folder: Path
 
@@ -180,9 +179,8 @@ class Shard:
             path = self.folder / name
             if not path.is_file():
                 return f"{path} is missing"
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    return f"{path} is not what was written: remove {self.folder} and collect again"
+            if file_hash(path) != expected:
+                return f"{path} is not what was written: remove {self.folder} and collect again"
         return None
 
     def _rows(self, name: str) -> NDArray[np.float32] | None:
