@@ -14,6 +14,7 @@ from noiseladder.diffusion.training_levels import DrawLevels, WithExactEnds
 from noiseladder.networks import MinGRUNetwork, TransformerNetwork
 from noiseladder.planning.knowledge import Knowledge
 from noiseladder.planning.plan_tokens import PlanTokens
+from noiseladder.planning.planner import Planner
 from noiseladder.planning.problems import problem
 from noiseladder.planning.recordings import Recording
 from noiseladder.planning.stories import Story
@@ -91,7 +92,12 @@ def often_hidden(sequences: int, length: int, generator: Generator) -> Tensor:
 
 
 def experiment(options: Maze) -> Experiment:
-    """A causal network on stories told from the recording."""
+    """A causal network on stories told from the recording. Raises ValueError where no sequence fits into a story."""
+    if options.stories < 1 or options.tokens * options.steps_per_token > options.story_steps:
+        raise ValueError(
+            f"{options.tokens} tokens of {options.steps_per_token} steps from {options.stories} stories of"
+            f" {options.story_steps} steps: expected at least 1 story, as long as a sequence"
+        )
     task = problem(options.maze, options.near)
     recording = task.recording(None)
     knowledge = Knowledge.learn(recording, options.steps_per_token, task.near, options.maze)
@@ -150,8 +156,6 @@ def cut(tokens: PlanTokens, story: Story, options: Maze, count: int, generator: 
 def draw(denoiser: Denoiser, knowledge: Knowledge, path: Path, options: Maze) -> None:
     """A picture of plans between random points."""
     from matplotlib.figure import Figure
-
-    from noiseladder.planning.planner import Planner
 
     generator = generator_for(options.seed, "picture")
     roads = knowledge.roads

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -171,6 +172,10 @@ class Latest:
         self.planner.reset(episodes)
 
 
+NEAR_FIRST = partial(pyramid, delay=1)
+"""(tokens, steps) -> a scheduling matrix in which the near future is known first."""
+
+
 def by_road(options: Ask, trained: TrainedMaze) -> Planner:
     """Conditioned on the road ahead; guided too, if that is wanted."""
     scale = options.guidance or 0.0
@@ -189,7 +194,7 @@ def by_montecarlo(options: Ask, trained: TrainedMaze) -> Planner:
         trained.denoiser,
         trained.knowledge,
         options.horizon,
-        matrix=lambda tokens, steps: pyramid(tokens, steps, delay=1),
+        matrix=NEAR_FIRST,
         guide=MonteCarlo(Arrival(), 1.0 if options.guidance is None else options.guidance, options.samples),
         seed=options.seed,
     )
@@ -265,7 +270,7 @@ def world_of(options: Ask, trained: TrainedMaze) -> World | None:
         raise ValueError(f"there is no Gymnasium environment {name!r} here ({error})") from error
     return GymnasiumWorld(
         lambda: gymnasium.make(name),
-        observation_size=tokens.axes * (2 if tokens.limit else 1),
+        observation_size=tokens.observation_size,
         action_size=tokens.axes,
         goal_size=tokens.axes,
     )
@@ -288,13 +293,12 @@ def question(options: Ask, knowledge: Knowledge, world: World | None) -> tuple[T
 
 def watch(options: Ask, trained: TrainedMaze, observation: Tensor, goal: Tensor) -> list[tuple[Tensor, Tensor]]:
     """A plan of the same model, near future first: levels (T,) and positions (n, S + 1, 2) at every row."""
-    matrix = lambda tokens, steps: pyramid(tokens, steps, delay=1)  # noqa: E731
     planner = Planner(
         trained.denoiser,
         trained.knowledge,
         options.horizon,
         steps=8,
-        matrix=matrix,
+        matrix=NEAR_FIRST,
         seed=options.seed,
     )
     count = min(options.samples, 8) if options.planner == "best-of-n" else 1
@@ -333,7 +337,7 @@ def until_arrival(moments: list[Moment], found: Evaluation, most: int = 70) -> l
     """The moments up to a little after the arrival, thinned out."""
     arrival = float(found.arrival[0])
     if arrival == arrival:
-        each = found.time_limit / max(1, len(found.seconds))
+        each = len(moments[1].lived) - len(moments[0].lived) if len(moments) > 1 else 1  # steps between two looks
         moments = moments[: int(arrival / each) + 3]
         moments[-1] = Moment(moments[-1].planned, moments[-1].lived, f"at the goal at step {arrival:.0f}")
     every = -(-len(moments) // most)
@@ -360,15 +364,7 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
     print(f"\n{HEADER}")
     found: dict[str, Evaluation] = {}
     for name, make in PLANNERS.items():
-        guidance = options.guidance if name in GUIDED else None
-        chosen = Ask(
-            options.run,
-            guidance=guidance,
-            samples=options.samples,
-            budget=options.budget,
-            horizon=options.horizon,
-            seed=options.seed,
-        )
+        chosen = replace(options, guidance=options.guidance if name in GUIDED else None)
         found[name] = evaluate(world, make(chosen, trained), seeds)
         print(found[name].row(name, norms), flush=True)
     if isinstance(world, PointMass):
