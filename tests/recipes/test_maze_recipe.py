@@ -88,3 +88,14 @@ def test_parts_of_stories_have_nothing_in_common() -> None:
 def test_the_network_is_causal() -> None:
     for recurrent in (False, True):
         assert network(Maze(**SMALL, recurrent=recurrent), known().tokens).causal
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [(Maze(maze="medim"), "did you mean medium"), (Maze(tokens=99), "as long as a sequence")]
+)
+def test_what_cannot_be_made_leaves_no_run_behind(options: Maze, says: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for _ in range(2):  # the second time the folder is still free
+        with pytest.raises(ValueError, match=says):
+            run(lambda: experiment(options), options, folder, "maze")
+    assert not folder.exists()

@@ -53,10 +53,12 @@ def run(
         if ranks.first:
             sweep(folder)
             sweep(folder / "checkpoints")
-            replace_text(folder / "recipe.json", json.dumps(recipe, indent=2) + "\n")
+        # What cannot be made leaves nothing behind that looks like a run.
         training, experiment = start_or_restore(make, options, folder, recipe, ranks)
-        if ranks.first and experiment.files is not None:
-            experiment.files(folder)
+        if ranks.first:
+            replace_text(folder / "recipe.json", json.dumps(recipe, indent=2) + "\n")
+            if experiment.files is not None:
+                experiment.files(folder)
         sinks: list[Sink] = []
         if ranks.first:
             sinks.append(CSVMetrics(folder / "metrics.csv", training.steps_done))
