@@ -1,4 +1,4 @@
-"""A world model is a world that is dreamt: begin with real frames, then every action is answered with the next frame."""
+"""A world model is a world that is dreamt: begun with real frames, it answers every action with the next frame."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ class WorldModel:
         expected = (self.size, self.size, 3)
         if given.dtype != np.uint8 or given.ndim != 4 or given.shape[1:] != expected or len(given) == 0:
             raise ValueError(
-                f"frames are {given.dtype} of shape {given.shape}, expected uint8 of shape (T, {self.size}, {self.size},"
-                " 3) with at least one frame: a real beginning of the size that this model was trained on"
+                f"frames are {given.dtype} of shape {given.shape}, expected uint8 of shape (T, {self.size},"
+                f" {self.size}, 3) with at least one frame: a real beginning of the size that this model was trained on"
             )
         led = list(actions)
         if len(led) == len(given) - 1:
