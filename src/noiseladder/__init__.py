@@ -19,6 +19,7 @@ _HOMES = {
         "SmootherCorrected"
     ),
     "diffusion.likelihood": "Likelihood conditional_likelihood gauss_legendre negative_log_likelihood stratified",
+    "diffusion.memory": "ShortMemory",
     "diffusion.noise": "Cosine Flow Linear LogSNR NoiseSchedule Sigmoid",
     "diffusion.objective": "DiffusionForcing FusedSNR MinSNR SigmoidWeight",
     "diffusion.particles": "Particles best_of particles",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         negative_log_likelihood as negative_log_likelihood,
         stratified as stratified,
     )
+    from .diffusion.memory import ShortMemory as ShortMemory
     from .diffusion.noise import (
         Cosine as Cosine,
         Flow as Flow,

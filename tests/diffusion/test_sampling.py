@@ -1,5 +1,6 @@
 """The sampler, held to the laws that exact denoisers give it."""
 
+import math
 from itertools import count, islice, pairwise
 
 import pytest
@@ -16,6 +17,8 @@ from exact import (
 )
 from noiseladder.diffusion import scheduling_matrix as matrices
 from noiseladder.diffusion.denoiser import Denoised, Denoiser
+from noiseladder.diffusion.guidance import EnergyGuided
+from noiseladder.diffusion.memory import ShortMemory
 from noiseladder.diffusion.noise import Cosine, Flow, Linear, LogSNR, Sigmoid
 from noiseladder.diffusion.sampling import DDIM, Step, draw_noise, final, rollout, sample
 from noiseladder.diffusion.state import State
@@ -336,6 +339,90 @@ def test_given_tokens_are_kept_and_the_rest_is_conditioned_on_them():
     assert torch.allclose(tokens[:3], covariance[:3, 3] * 1.7, atol=2e-2)
 
 
+# Steps for tokens that have a variance of their own.
+
+
+class White:
+    """The exact denoiser of tokens that are independent and normal."""
+
+    causal = True
+
+    def __init__(self, schedule, mean, variance):
+        self.schedule, self.mean, self.variance = schedule, mean, variance
+
+    def __call__(self, noisy, levels, condition=None, state=None):
+        alpha, sigma = self.schedule.shares(levels, noisy)
+        surprise = (noisy - alpha * self.mean) / (alpha**2 * self.variance + sigma**2)
+        return Denoised(self.mean + alpha * self.variance * surprise, sigma * surprise)
+
+    def observe(self, tokens, condition=None, state=None, level=0.0, noise=None):
+        return State()
+
+    def initial_state(self, batch):
+        return State()
+
+
+def sampled(schedule, mean, variance, steps, step):
+    """Mean and standard deviation of what standard normal noise becomes; every step is affine."""
+    noise = torch.tensor([0.0, 1.0]).double().reshape(2, 1, 1)
+    matrix = matrices.full_sequence(1, steps).double()
+    low, high = final(sample(White(schedule, mean, variance), noise, matrix, step=step)).flatten().tolist()
+    return low, high - low
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("variance", [0.2, 1.0, 3.0])
+def test_a_step_with_the_true_variance_is_exact_in_any_number_of_steps(schedule, steps, variance):
+    mean, deviation = sampled(schedule, 0.7, variance, steps, Step(variance=variance))
+    assert mean == pytest.approx(0.7, abs=1e-12)
+    assert deviation == pytest.approx(variance**0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("variance", [0.1, 0.3, 1.5])
+def test_a_step_with_another_variance_keeps_means_exact_and_comes_closer_with_more_steps(schedule, variance):
+    found = [sampled(schedule, 0.7, variance, steps, Step(variance=1.0)) for steps in (10, 100, 400)]
+    assert all(mean == pytest.approx(0.7, abs=1e-12) for mean, _ in found)
+    errors = [abs(deviation - variance**0.5) for _, deviation in found]
+    assert errors[2] < errors[1] / 1.8 < errors[0]
+    assert errors[2] < 0.02
+
+
+def test_ddim_shrinks_standard_normal_tokens_by_the_cosine_of_each_step():
+    for steps in (2, 8, 20):
+        _, deviation = sampled(Cosine(), 0.0, 1.0, steps, DDIM)
+        assert deviation == pytest.approx(math.cos(math.pi / 2 / steps) ** steps, abs=1e-6)
+
+
+def test_a_variance_of_nothing_is_ddim_to_the_bit():
+    noise = torch.randn(3, 4, 1)
+    assert torch.equal(
+        final(sample(KALMAN, noise.double(), matrices.pyramid(4, 9, 2), step=Step(variance=0.0))),
+        final(sample(KALMAN, noise.double(), matrices.pyramid(4, 9, 2))),
+    )
+
+
+@pytest.mark.parametrize("variance", [1e-12, 1e-6])
+def test_a_tiny_variance_is_nearly_ddim(variance):
+    noise = torch.randn(3, 4, 1).double()
+    tokens = final(sample(KALMAN, noise, matrices.pyramid(4, 9, 2), step=Step(variance=variance)))
+    ddim = final(sample(KALMAN, noise, matrices.pyramid(4, 9, 2)))
+    assert torch.allclose(tokens, ddim, atol=10 * variance**0.5)
+
+
+def test_the_next_token_of_a_process_has_its_law_after_two_steps():
+    """With the variance that the filter says the next token has, however few the steps."""
+    state = KALMAN.observe(PROCESS.draw(1, 6, torch.Generator().manual_seed(0)))
+    (said, _), *_ = KALMAN.steps(torch.zeros(1, 1, 1).double(), torch.ones(1, 1).double(), state)
+    noise = torch.tensor([0.0, 1.0]).double().reshape(2, 1, 1)
+    step = Step(variance=said.variance.item())
+    matrix = matrices.full_sequence(1, 2).double()
+    low, high = final(sample(KALMAN, noise, matrix, state=state[[0, 0]], step=step)).flatten().tolist()
+    assert low == pytest.approx(said.mean.item(), abs=1e-12)
+    assert high - low == pytest.approx(said.variance.item() ** 0.5, abs=1e-12)
+
+
 # Roll-outs.
 
 
@@ -376,6 +463,53 @@ def test_stabilization_remembers_generated_tokens_at_its_level_with_the_noise_it
     assert all(noise is given for (_, noise), given in zip(remembered, blur, strict=True))
 
 
+@pytest.mark.parametrize(
+    "denoiser",
+    [KALMAN, ShortMemory(KALMAN, 2), EnergyGuided(KALMAN, lambda clean: clean.sum((1, 2)), scale=0.0)],
+    ids=["bare", "short memory", "guided by nothing"],
+)
+def test_finished_tokens_are_remembered_alike_inside_a_chunk_and_after_it(denoiser):
+    """Once a token inside a chunk was taken for a fact and blurred only when the chunk was over."""
+    given = torch.randn(2, 3, 1).double()
+    noise, blur = torch.randn(2, 6, 1).double(), torch.randn(2, 6, 1).double()
+    state = denoiser.observe(given)
+    whole = final(sample(denoiser, noise, matrices.autoregressive(6, 5), state=state, level=0.4, level_noise=blur))
+    for size in (1, 3):
+        chunks = rollout(
+            denoiser,
+            noise.split(size, dim=1),
+            matrices.autoregressive(size, 5),
+            state=state,
+            level=0.4,
+            level_noise=blur.split(size, dim=1),
+        )
+        assert torch.allclose(torch.cat(list(chunks), dim=1), whole, atol=1e-12)
+    clean = final(sample(denoiser, noise, matrices.autoregressive(6, 5), state=state))
+    assert torch.equal(clean[:, 0], whole[:, 0])
+    assert not torch.allclose(clean[:, 1:], whole[:, 1:], atol=1e-2)
+
+
+def test_a_given_token_is_a_fact_however_generated_ones_are_remembered():
+    matrix = matrices.autoregressive(3, 5)
+    matrix[:, 0] = 0.0
+    given, noise = torch.tensor([True, False, False]), torch.randn(2, 3, 1).double()
+    level_noise = torch.randn(2, 3, 1).double()
+    plain = final(sample(KALMAN, noise, matrix, given=given))
+    tokens = final(sample(KALMAN, noise, matrix, given=given, level=0.3, level_noise=level_noise))
+    assert torch.equal(tokens[:, :2], plain[:, :2])
+    assert not torch.allclose(tokens[:, 2], plain[:, 2], atol=1e-2)
+
+
+def test_the_state_after_a_roll_out_is_what_observe_makes_of_its_chunks():
+    state, blur = KALMAN.initial_state(2), list(torch.randn(4, 2, 3, 1).double())
+    noise, matrix = list(torch.randn(4, 2, 3, 1).double()), matrices.pyramid(3, 6, 2)
+    chunks = list(rollout(KALMAN, noise, matrix, level=0.05, level_noise=blur))
+    for chunk, noise_of_it in zip(chunks[:3], blur[:3], strict=True):
+        state = KALMAN.observe(chunk, None, state, 0.05, noise_of_it)
+    again = list(rollout(KALMAN, noise[3:], matrix, state=state, level=0.05, level_noise=blur[3:]))
+    assert torch.allclose(again[0], chunks[3], atol=1e-12)
+
+
 def test_a_roll_out_can_be_branched_from_any_state():
     """The state is never changed in place: two continuations of one history equal two separate ones."""
     state = KALMAN.observe(PROCESS.draw(1, 6, torch.Generator().manual_seed(0)))
@@ -395,6 +529,10 @@ def test_a_roll_out_can_be_branched_from_any_state():
         ({"eta": 1.0}, "pass generators="),
         ({"redraw_waiting": True}, "pass generators="),
         ({"eta": 0.5, "second_order": True, "generators": torch.Generator()}, "deterministic"),
+        ({"variance": -1.0}, "variance is -1.0, expected a number, at least 0"),
+        ({"variance": math.nan}, "variance is nan"),
+        ({"variance": 1.0, "second_order": True}, "variance 1.0 is deterministic and of first order"),
+        ({"variance": 1.0, "eta": 0.5, "generators": torch.Generator()}, "variance 1.0 is deterministic"),
     ],
 )
 def test_a_step_that_makes_no_sense_is_refused(options, said):

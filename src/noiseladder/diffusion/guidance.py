@@ -8,18 +8,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .denoiser import Denoised, Denoises
+from .memory import Past
 from .noise import NoiseSchedule, spread
 from .sampling import DDIM
 from .scheduling_matrix import check_matrix, full_sequence
-from .state import State
+from .state import State, of_kind
 
-Kind = TypeVar("Kind", bound=State)
 Energy = Callable[[Tensor], Tensor]
 """Clean tokens (B, T, ...) -> (B,), low where the sequence is wanted; each sequence by itself, never a mean."""
 
@@ -206,10 +206,7 @@ class HistoryState(State):
 
     without: State
     states: tuple[State, ...]
-    tokens: Tensor | None = None
-    levels: Tensor | None = None
-    noise: Tensor | None = None
-    condition: Tensor | None = None
+    past: Past | None = None
 
 
 @dataclass(frozen=True)
@@ -227,11 +224,12 @@ class HistoryGuided(Guided):
     context: int | None = None
 
     def distinct(self) -> tuple[HistoryTerm, ...]:
-        """The terms with equal histories merged."""
+        """The terms with equal histories merged; a history at level 1 is none and needs no call of its own."""
         weights: dict[HistoryTerm, float] = {}
         for term in self.terms:
-            history = replace(term, weight=0.0)
-            weights[history] = weights.get(history, 0.0) + term.weight
+            if term.level < 1:
+                history = replace(term, weight=0.0, start=term.start or None)
+                weights[history] = weights.get(history, 0.0) + term.weight
         return tuple(replace(history, weight=weight) for history, weight in weights.items())
 
     def initial_state(self, batch: int) -> HistoryState:
@@ -243,7 +241,7 @@ class HistoryGuided(Guided):
         """Prepare what each term has made of the history."""
         held = of_kind(HistoryState, state)
         without, *states = (super(HistoryGuided, self).prepare(s) for s in (held.without, *held.states))
-        return HistoryState(without, tuple(states), held.tokens, held.levels, held.noise, held.condition)
+        return HistoryState(without, tuple(states), held.past)
 
     def observe(
         self,
@@ -255,27 +253,17 @@ class HistoryGuided(Guided):
     ) -> HistoryState:
         """Append to the history and read it anew for every term."""
         held = self.initial_state(len(tokens)) if state is None else of_kind(HistoryState, state)
-        if held.tokens is not None and (condition is None) != (held.condition is None):
-            raise ValueError("the history has a condition at some steps and none at others: give one at every step")
-        noise = torch.zeros_like(tokens) if noise is None else noise
-        if not isinstance(level, Tensor):
-            level = torch.full(tokens.shape[:2], level, dtype=tokens.dtype, device=tokens.device)
-        tokens, levels, noise = (
-            new if old is None else torch.cat([old, new], dim=1)
-            for old, new in ((held.tokens, tokens), (held.levels, level), (held.noise, noise))
-        )
-        if condition is not None and held.condition is not None:
-            condition = torch.cat([held.condition, condition], dim=1)
-        if self.context is not None:
-            last = slice(-self.context, None)
-            tokens, levels, noise = tokens[:, last], levels[:, last], noise[:, last]
-            condition = None if condition is None else condition[:, last]
+        past = Past.of(tokens, condition, level, noise)
+        past = past if held.past is None else held.past.then(past)
+        past = past if self.context is None else past.last(self.context)
 
         def read(at: Tensor) -> State:
-            return self.denoiser.observe(tokens, condition, None, at, noise)
+            if len(past) == 0:
+                return self.denoiser.initial_state(len(tokens))
+            return self.denoiser.observe(past.tokens, past.condition, None, at, past.noise)
 
-        states = tuple(read(term.levels(levels)) for term in self.distinct())
-        return HistoryState(read(torch.ones_like(levels)), states, tokens, levels, noise, condition)
+        states = tuple(read(term.levels(past.levels)) for term in self.distinct())
+        return HistoryState(read(torch.ones_like(past.levels)), states, past)
 
     def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
@@ -520,15 +508,6 @@ def repeated(values: Tensor, sequences: int) -> Tensor:
     if sequences % len(values):
         raise ValueError(f"values for {len(values)} sequences do not fit {sequences} sequences")
     return values.repeat_interleave(sequences // len(values), dim=0)
-
-
-def of_kind(kind: type[Kind], state: State) -> Kind:
-    """The state, if this guidance made it."""
-    if not isinstance(state, kind):
-        raise ValueError(
-            f"the state is a {type(state).__name__}, expected a {kind.__name__}: let the guided denoiser itself observe"
-        )
-    return state
 
 
 def needed(condition: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ The loops are generators: watch them, stop them, keep the far future noisy. Nois
 gives the same sample, and with one generator for each sequence a sequence does not depend on its batch.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,13 +34,18 @@ class Step:
     eta: how much of the noise is drawn anew, in [0, 1] (Song et al., 2021, equation 16, in general form).
     generators: one for each sequence, or a single one; needed for eta > 0 and for redrawing.
     second_order: extrapolate the clean guess from this step and the one before, DPM-Solver++(2M) (Lu et al.,
-        2022); meant for eta 0.
+        2022); meant for eta 0 and stairs whose steps are alike.
+    variance: what the variance of a clean token, given the tokens before, is taken to be. DDIM's 0 keeps the clean
+        guess and so, with few steps, shrinks what is uncertain: a standard normal token's variance falls to about
+        exp(-(pi / 2)^2 / n) in n steps, .73 at 8. With the variance v, the step is the exact flow map of N(m, v) for
+        any mean m; where the true variance is another, means stay exact and variances come closer with more steps.
     redraw_waiting: draw tokens that wait at level 1 anew in every row instead of holding them.
     """
 
     eta: float = 0.0
     generators: Sequence[Generator] | Generator | None = None
     second_order: bool = False
+    variance: float = 0.0
     redraw_waiting: bool = False
 
     def __post_init__(self) -> None:
@@ -51,6 +57,15 @@ class Step:
             )
         if self.second_order and self.eta > 0:
             raise ValueError(f"second_order steps are deterministic, but eta is {self.eta}: use eta=0")
+        if not 0 <= self.variance < math.inf:
+            raise ValueError(
+                f"variance is {self.variance}, expected a number, at least 0: 0 is DDIM, 1 suits unit tokens"
+            )
+        if self.variance > 0 and (self.eta > 0 or self.second_order):
+            raise ValueError(
+                f"a step with variance {self.variance} is deterministic and of first order: use eta=0 and"
+                " second_order=False with it"
+            )
 
     def draw(self, like: Tensor) -> Tensor:
         """Fresh noise shaped like (B, ...), sequence by sequence."""
@@ -70,18 +85,28 @@ class Step:
     ) -> Tensor:
         """Tokens (B, T, ...) at `next_levels` (B, T); those whose level does not change are returned as they are.
 
-        a' clean + sqrt(b'^2 - s^2) noise + s fresh, with s = eta (b'/b) sqrt(b^2 - (a/a')^2 b'^2).
+        a' clean + sqrt(b'^2 - s^2) noise + s fresh, with s = eta (b'/b) sqrt(b^2 - (a/a')^2 b'^2). With a variance v
+        b' becomes (sqrt((a^2 v + b^2) (a'^2 v + b'^2)) - a a' v) / b.
         """
         if self.second_order and previous is not None:
             denoised = extrapolate(schedule, noisy, denoised, levels, next_levels, previous)
         next_alpha, next_sigma = schedule.shares(next_levels, noisy)
         moved = next_alpha * denoised.clean
-        if fresh is None:
+        if self.variance > 0:
+            moved = moved + self.flow_share(schedule, noisy, levels, next_levels) * denoised.noise
+        elif fresh is None:
             moved = moved + next_sigma * denoised.noise
         else:
             drawn = self.eta * self.noise_share(schedule, noisy, levels, next_levels)
             moved = moved + (next_sigma**2 - drawn**2).clamp(min=0).sqrt() * denoised.noise + drawn * fresh
         return torch.where(spread(levels == next_levels, noisy), noisy, moved)
+
+    def flow_share(self, schedule: NoiseSchedule, noisy: Tensor, levels: Tensor, next_levels: Tensor) -> Tensor:
+        """What the noise guess counts in the flow map of N(m, variance): b' where the variance is 0."""
+        alpha, sigma = schedule.shares(levels, noisy)
+        next_alpha, next_sigma = schedule.shares(next_levels, noisy)
+        power = (alpha**2 * self.variance + sigma**2) * (next_alpha**2 * self.variance + next_sigma**2)
+        return (power.sqrt() - alpha * next_alpha * self.variance) / sigma.masked_fill(sigma == 0, 1.0)
 
     def noise_share(self, schedule: NoiseSchedule, noisy: Tensor, levels: Tensor, next_levels: Tensor) -> Tensor:
         """Standard deviation of the noise that an ancestral step (eta 1) draws."""
@@ -126,21 +151,30 @@ def sample(
     step: Step = DDIM,
     given: Tensor | None = None,
     early_stop: bool = False,
+    level: float = 0.0,
+    level_noise: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield the tokens at every row of the matrix: first the noise, last the sample.
 
     denoiser: bare, guided or exact. noise: (B, T, ...); tokens that are `given` come at their first level instead.
     matrix: (rows, T) levels (scheduling_matrix). condition: (B, T, C). state: what came before (`observe`).
-    given: (T,) bool; early_stop: allow a matrix that ends above 0. Raises ValueError at once for what does not
-    fit. `final(sample(...))` is the sample alone.
+    given: (T,) bool; early_stop: allow a matrix that ends above 0. level: how noisy a finished token is shown to the
+    tokens after it (stabilization: about .02, so that small errors are not taken for facts); level_noise: like
+    `noise`, for that, or None to scale only. Tokens given at level 0 are facts. Raises ValueError at once for what does
+    not fit. `final(sample(...))` is the sample alone.
 
     A bare causal denoiser runs only the tokens that a row needs: finished ones are read into the state once, waiting
     ones not at all. `scheduling_matrix.network_calls` tells the number of calls beforehand.
     """
     check_matrix(matrix, given, early_stop)
     check_noise(noise, matrix, condition)
+    check_levels(torch.tensor([level]))
+    if level_noise is not None and level_noise.shape != noise.shape:
+        raise ValueError(
+            f"level_noise has shape {tuple(level_noise.shape)}, expected that of the noise, {tuple(noise.shape)}"
+        )
     state = denoiser.initial_state(len(noise)) if state is None else state
-    return walk(denoiser, noise, matrix.to(noise.device), condition, state, step)
+    return walk(denoiser, noise, matrix.to(noise.device), condition, state, step, level, level_noise)
 
 
 def rollout(
@@ -156,9 +190,12 @@ def rollout(
     """Yield chunk after chunk (B, T, ...), for as long as `noise` gives chunks; the cost of each is the same.
 
     matrix: (rows, T), as wide as a chunk. condition: an iterable of (B, T, C) in step with the noise. level: how
-    noisy a generated chunk is remembered (stabilization: about .02, so that small errors are not taken for facts;
-    0 takes them for facts); level_noise: an iterable of noise for that, drawn once, or None to scale only.
-    Inside a chunk finished tokens are read clean. Ends with whichever iterable ends first.
+    noisy a generated token is remembered, as in `sample`; level_noise: an iterable of noise for that, in step with
+    the chunks, or None to scale only. Ends with whichever iterable ends first. A denoiser that remembers only the
+    last tokens is a `ShortMemory`.
+
+    What is known after a chunk is `denoiser.observe(chunk, condition, state, level, level_noise)`, the call that is
+    made here too: make it yourself to keep the state, to branch it, or to read what really came instead.
     """
     check_matrix(matrix)
     check_levels(torch.tensor([level]))
@@ -180,14 +217,21 @@ def _rollout(
     for start, known, blur in zip(noise, conditions, blurs, strict=False):
         check_noise(start, matrix, known)
         state = denoiser.initial_state(len(start)) if state is None else state
-        chunk = final(walk(denoiser, start, matrix.to(start.device), known, state, step))
+        chunk = final(walk(denoiser, start, matrix.to(start.device), known, state, step, level, blur))
         yield chunk
         with torch.no_grad():
             state = denoiser.observe(chunk, known, state, level, blur)
 
 
 def walk(
-    denoiser: Denoises, tokens: Tensor, matrix: Tensor, condition: Tensor | None, state: State, step: Step
+    denoiser: Denoises,
+    tokens: Tensor,
+    matrix: Tensor,
+    condition: Tensor | None,
+    state: State,
+    step: Step,
+    level: float = 0.0,
+    level_noise: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """`sample` without its checks."""
     causal = bool(getattr(denoiser, "causal", False))
@@ -198,6 +242,7 @@ def walk(
     previous = Previous(torch.zeros_like(tokens), torch.full_like(matrix[:1], torch.nan))
     # Levels in half precision would fall together.
     rows, matrix = matrix.tolist(), matrix.to(torch.promote_types(tokens.dtype, torch.float32))
+    remembered = (matrix[0] > 0).to(matrix) * level  # (T,): what is given at level 0 is a fact
     yield tokens
     for number, (row, next_row) in enumerate(pairwise(rows)):
         moving = [t for t, (now, then) in enumerate(zip(row, next_row, strict=True)) if now != then]
@@ -210,12 +255,19 @@ def walk(
                 finished = next(t for t in range(first, len(row)) if row[t] != 0)
                 if finished > first:
                     read = slice(first, finished)
-                    state = prepare(denoiser.observe(tokens[:, read], _cut(condition, read), state))
+                    at = remembered[read].expand(len(tokens), -1) if level > 0 else 0.0
+                    blur = _cut(level_noise, read)
+                    state = prepare(denoiser.observe(tokens[:, read], _cut(condition, read), state, at, blur))
                     first = finished
             window = slice(first, moving[-1] + 1) if causal else slice(0, len(row))
             here = tokens[:, window]
             levels, next_levels = matrix[number : number + 2, window].unsqueeze(1).expand(-1, len(here), -1).unbind()
-            denoised = denoiser(here, levels, _cut(condition, window), state)
+            shown, at = here, levels
+            if level > 0:
+                shown, at = as_remembered(
+                    denoiser.schedule, here, levels, remembered[window], _cut(level_noise, window)
+                )
+            denoised = denoiser(shown, at, _cut(condition, window), state)
             fresh = None
             if step.eta > 0:
                 fresh = torch.zeros_like(here)
@@ -231,6 +283,18 @@ def walk(
             tokens = moved
             tokens = redraw(step, tokens, row, next_row)
         yield tokens
+
+
+def as_remembered(
+    schedule: NoiseSchedule, tokens: Tensor, levels: Tensor, remembered: Tensor, noise: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What a denoiser is shown of tokens at `levels` (B, T) and at which levels: finished ones as they are remembered.
+
+    remembered: (T,), the level of each token once it is finished.
+    """
+    at = torch.where(levels == 0, remembered, levels)
+    blurred = schedule.mix(tokens, torch.zeros_like(tokens) if noise is None else noise, at)
+    return torch.where(spread(at == levels, tokens), tokens, blurred), at
 
 
 def remember(previous: Previous, denoised: Denoised, levels: Tensor, next_levels: Tensor, window: slice) -> Previous:

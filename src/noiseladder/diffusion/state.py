@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,18 @@ class State:
     def to(self, device: torch.device | str) -> Self:
         """The same state on another device."""
         return self.map(lambda tensor: tensor.to(device))
+
+
+Kind = TypeVar("Kind", bound=State)
+
+
+def of_kind(kind: type[Kind], state: State) -> Kind:
+    """The state, if it is one that a denoiser with states of this kind made."""
+    if not isinstance(state, kind):
+        raise ValueError(
+            f"the state is a {type(state).__name__}, expected a {kind.__name__}: let the guided denoiser itself observe"
+        )
+    return state
 
 
 def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -11,9 +11,10 @@ from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.memory import ShortMemory
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
-from noiseladder.diffusion.sampling import Step, final, sample
+from noiseladder.diffusion.sampling import Step, rollout
 from noiseladder.diffusion.scheduling_matrix import autoregressive
 from noiseladder.diffusion.training_levels import WithExactEnds, independent
 from noiseladder.networks import RecurrentNetwork
@@ -119,14 +120,10 @@ def sample_paths(
     """
     if context is not None and context < 1:
         raise ValueError(f"context is {context}, expected at least 1 token to go on from, or None for all")
-    paths, matrix = first, autoregressive(1, steps)
-    step, state = Step(eta=1.0, generators=generator), denoiser.observe(first)
-    while paths.shape[1] < LENGTH:
-        noise = torch.randn(len(paths), 1, 2, generator=generator)
-        token = final(sample(denoiser, noise, matrix, state=state, step=step))
-        paths = torch.cat([paths, token], dim=1)
-        state = denoiser.observe(token, state=state) if context is None else denoiser.observe(paths[:, -context:])
-    return paths
+    remembering = denoiser if context is None else ShortMemory(denoiser, context)
+    noise = (torch.randn(len(first), 1, 2, generator=generator) for _ in range(first.shape[1], LENGTH))
+    step, state = Step(eta=1.0, generators=generator), remembering.observe(first)
+    return torch.cat([first, *rollout(remembering, noise, autoregressive(1, steps), state=state, step=step)], dim=1)
 
 
 def shares(paths: Tensor) -> tuple[float, ...]:
