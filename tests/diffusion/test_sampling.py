@@ -473,14 +473,14 @@ def test_finished_tokens_are_remembered_alike_inside_a_chunk_and_after_it(denois
     given = torch.randn(2, 3, 1).double()
     noise, blur = torch.randn(2, 6, 1).double(), torch.randn(2, 6, 1).double()
     state = denoiser.observe(given)
-    whole = final(sample(denoiser, noise, matrices.autoregressive(6, 5), state=state, level=0.4, level_noise=blur))
+    whole = final(sample(denoiser, noise, matrices.autoregressive(6, 5), state=state, level=0.375, level_noise=blur))
     for size in (1, 3):
         chunks = rollout(
             denoiser,
             noise.split(size, dim=1),
             matrices.autoregressive(size, 5),
             state=state,
-            level=0.4,
+            level=0.375,
             level_noise=blur.split(size, dim=1),
         )
         assert torch.allclose(torch.cat(list(chunks), dim=1), whole, atol=1e-12)
@@ -503,10 +503,10 @@ def test_a_given_token_is_a_fact_however_generated_ones_are_remembered():
 def test_the_state_after_a_roll_out_is_what_observe_makes_of_its_chunks():
     state, blur = KALMAN.initial_state(2), list(torch.randn(4, 2, 3, 1).double())
     noise, matrix = list(torch.randn(4, 2, 3, 1).double()), matrices.pyramid(3, 6, 2)
-    chunks = list(rollout(KALMAN, noise, matrix, level=0.05, level_noise=blur))
+    chunks = list(rollout(KALMAN, noise, matrix, level=0.0625, level_noise=blur))
     for chunk, noise_of_it in zip(chunks[:3], blur[:3], strict=True):
-        state = KALMAN.observe(chunk, None, state, 0.05, noise_of_it)
-    again = list(rollout(KALMAN, noise[3:], matrix, state=state, level=0.05, level_noise=blur[3:]))
+        state = KALMAN.observe(chunk, None, state, 0.0625, noise_of_it)
+    again = list(rollout(KALMAN, noise[3:], matrix, state=state, level=0.0625, level_noise=blur[3:]))
     assert torch.allclose(again[0], chunks[3], atol=1e-12)
 
 
