@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXTRAS := forecasting,chicago,planning,video,imitation,interop,bench,tensorboard,dev
+EXTRAS := forecasting,chicago,planning,video,imitation,play,interop,bench,tensorboard,dev
 # One thread per test worker: our tensors are small, and threads that wait for each other are slower than one.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 unexport PYTHONPATH
 
-.PHONY: help setup demo test check bench format
+.PHONY: help setup demo browser test check bench format
 
 help:
 	@echo "make setup   create .venv and install everything, pinned by constraints.txt"
@@ -36,7 +36,14 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/noiseladder demo
 
-test: $(READY)
+# The page is tested in a real browser: Debian's is installed where we may; elsewhere those tests say why they are skipped.
+browser:
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq \
+			&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } > /dev/null 2>&1 \
+		|| echo "no chromium here, so the page is not tested in a browser (apt-get install chromium)"
+
+test: $(READY) browser
 	$(TEST) -m "slow or not slow"
 
 check: $(READY)

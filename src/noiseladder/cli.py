@@ -88,6 +88,12 @@ app.command(
     help="Watch a trained policy swap fruits, with a memory, a level of trust and a blackout.",
 )
 
+app.command(
+    "noiseladder.recipes.play:play",
+    name="play",
+    help="Walk in a world on a web page: keys, touch, films, several players.",
+)
+
 data = App(name="data", help="Look at your own recordings, or make some to learn from.")
 data.command(
     "noiseladder.recipes.data_inspect:inspect_data",
@@ -150,8 +156,9 @@ def _raise_for_developers() -> None:
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):
+    if isinstance(error, ImportError) and isinstance(error.__cause__, ImportError) and "noiseladder[" not in str(error):
         # cyclopts wraps the ImportError of a command's module; the cause names the package that is missing.
+        # Not so where our own sentence has the extra that it comes with.
         return str(error.__cause__)
     return str(error)
 

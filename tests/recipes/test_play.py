@@ -1,0 +1,82 @@
+"""`noiseladder play`: one sentence for what cannot be played, and a page that ends when it is told to."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from noiseladder import cli
+
+pytest.importorskip("fastapi", reason="needs the extra play")
+pytest.importorskip("uvicorn", reason="needs the extra play")
+
+COMMAND = str(Path(sys.executable).with_name("noiseladder"))
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.main(["play", *arguments]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    return output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "why"),
+    [
+        (["no-such-run"], "no-such-run", "there is no run"),
+        (["--port", "70000"], "70000", "expected 0 to 65535"),
+        (["--players", "0"], "0", "expected 1 to 64"),
+        (["--token", "secret"], "--token", "public"),
+        (["--public", "--token", "short", "--port", "0"], "token", "at least 16"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    arguments: list[str], given: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(capsys, *arguments)
+    assert given in said
+    assert why in said
+
+
+def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} is in use" in complaint(capsys, "--port", str(port))
+
+
+def test_without_the_extra_it_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert "noiseladder[play]" in complaint(capsys)
+
+
+@pytest.mark.parametrize("public", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_it_says_where_it_is_and_ends_with_ctrl_c(public: bool) -> None:
+    arguments = ["play", "--port", "0", *(["--public"] if public else [])]
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    with subprocess.Popen(
+        [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "true world" in process.stdout.readline()
+            line = process.stdout.readline()
+            found = re.match(r"http://([\d.]+):(\d+)/(#\S*)?", line)
+            assert found, line
+            assert bool(found[3]) == public
+            assert public or found[1] == "127.0.0.1"
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[2]}/") as page:
+                assert b"<canvas" in page.read()
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=20)
+            assert (process.returncode, out, errors) == (0, "ended\n", "")
+        finally:
+            process.kill()
