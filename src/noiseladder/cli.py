@@ -93,6 +93,16 @@ app.command(
     name="play",
     help="Walk in a world on a web page: keys, touch, films, several players.",
 )
+app.command(
+    "noiseladder.recipes.dream:dream",
+    name="dream",
+    help="Walk in a learned world, beside the real one where it is there, and keep the film.",
+)
+app.command(
+    "noiseladder.recipes.evaluate:evaluate",
+    name="evaluate",
+    help="Hold a learned world against real walks that it never saw.",
+)
 
 data = App(name="data", help="Look at your own recordings, or make some to learn from.")
 data.command(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noiseladder.networks import MinGRUNetwork, RecurrentNetwork, TransformerNetwork
+from noiseladder.networks import MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
 
 TOKEN, CONDITION = 3, 2
 
@@ -36,6 +36,8 @@ CAUSAL = [
     Case("gru-from-zero", RecurrentNetwork, {"width": 8, "layers": 2, "learned_start": False}),
     Case("min-gru", MinGRUNetwork, {"width": 16}),
     Case("min-gru-1-layer", MinGRUNetwork, {"width": 8, "layers": 1, "expansion": 3}),
+    Case("split", SplitNetwork, {"width": 16, "layers": 2, "blocks": 2}),
+    Case("split-1-layer", SplitNetwork, {"width": 8, "layers": 1, "blocks": 1, "expansion": 2, "head_expansion": 2}),
     Case("transformer", TransformerNetwork, {"width": 16, "layers": 2, "heads": 2}),
     Case("transformer-cache-4", TransformerNetwork, {"width": 16, "layers": 3, "heads": 4, "cache": 4}),
     Case("transformer-cache-2", TransformerNetwork, {"width": 8, "layers": 2, "heads": 1, "cache": 2}),

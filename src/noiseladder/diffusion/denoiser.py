@@ -23,7 +23,8 @@ class SequenceNetwork(Protocol):
 
     tokens (B, T, ...), levels (B, T) or (B, T, D), condition (B, T, C) or None -> output like tokens, new state.
     `causal`: output t depends on tokens <= t only. A network may also offer `prepare(state) -> State`, which
-    does the work that the next calls with this state have in common, and `query(...)` for two streams.
+    does the work that the next calls with this state have in common, `query(...)` for two streams, and the halves of a
+    call where one alone is cheaper: `look(...) -> output` and `read(...) -> State`.
     """
 
     causal: bool
@@ -163,7 +164,12 @@ class Denoiser(nn.Module):
         check_shapes(noisy, levels, condition)
         check_levels(levels)
         state = self.initial_state(len(noisy)) if state is None else state
-        output, _ = self.network(hide_pure_noise(noisy, levels), levels, condition, state)
+        look = getattr(self.network, "look", None)
+        hidden = hide_pure_noise(noisy, levels)
+        if look is None:
+            output, _ = self.network(hidden, levels, condition, state)
+        else:
+            output = look(hidden, levels, condition, state)
         return self.interpret(output, noisy, levels)
 
     def observe(
@@ -198,8 +204,11 @@ class Denoiser(nn.Module):
             raise ValueError(f"noise has shape {tuple(noise.shape)}, expected that of the tokens {tuple(tokens.shape)}")
         tokens = torch.where(seen, tokens, 0.0)
         noisy = self.schedule.mix(tokens, torch.zeros_like(tokens) if noise is None else noise, levels)
-        _, state = self.network(hide_pure_noise(noisy, levels), levels, condition, state)
-        return state
+        read = getattr(self.network, "read", None)
+        hidden = hide_pure_noise(noisy, levels)
+        if read is not None:
+            return cast(State, read(hidden, levels, condition, state))
+        return self.network(hidden, levels, condition, state)[1]
 
     def interpret(self, output: Tensor, noisy: Tensor, levels: Tensor) -> Denoised:
         """Read the network's output as guesses of clean tokens and noise; exact at both ends."""

@@ -2,6 +2,7 @@
 
 from .min_gru import MinGRUNetwork, MinGRUState
 from .recurrent import RecurrentNetwork, RecurrentState
+from .split import SplitNetwork, SplitState
 from .transformer import CacheState, PastState, TransformerNetwork
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     "PastState",
     "RecurrentNetwork",
     "RecurrentState",
+    "SplitNetwork",
+    "SplitState",
     "TransformerNetwork",
 ]

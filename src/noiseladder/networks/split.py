@@ -1,0 +1,221 @@
+"""A network in two halves: a memory that reads every token once, and a light head that is asked at every sampling step.
+
+What a sampler repeats is the head alone; what it does once a token, however many steps, is the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noiseladder.diffusion.state import State
+
+from .levels import LevelEmbedding
+from .min_gru import MinGRULayer, scan
+from .vectors import WIDTH_PER_LEVEL, Reader, check_batch
+
+
+@dataclass(frozen=True)
+class SplitState(State):
+    """hidden: (B, layers, width) of the recurrence. latest: (B, width), what the memory made of the last token.
+
+    prepared: (B, width), the state's part of the head, or None.
+    """
+
+    hidden: Tensor
+    latest: Tensor
+    prepared: Tensor | None = None
+
+
+class SplitNetwork(nn.Module):
+    """A memory of minGRU layers over clean or noisy tokens; a head that denoises a token given the memory before it.
+
+    The output at t sees token t only through the head, which is what two streams train: `query` costs the head once
+    more, not the memory. The condition reaches the head by scales and shifts of its own, because what led to a token
+    (an action) decides how the past is turned into it.
+
+    token_size: D of tokens (B, T, D). width: of the memory and the head. layers: of the memory. blocks: of the head.
+    condition_size: C of conditions (B, T, C), 0 for none. parts: see LevelEmbedding. expansion: hidden size of each MLP
+    of the memory as a multiple of the width; head_expansion: the same of the head. learned_start: whether the state
+    before any token is learned or zero.
+    """
+
+    causal = True
+
+    def __init__(
+        self,
+        token_size: int,
+        width: int = 512,
+        layers: int = 2,
+        blocks: int = 3,
+        condition_size: int = 0,
+        parts: tuple[int, ...] = (),
+        expansion: int = 1,
+        head_expansion: int = 1,
+        learned_start: bool = True,
+    ) -> None:
+        super().__init__()
+        self.reader = Reader(token_size, width, condition_size, parts)
+        self.layers = cast(Sequence[MinGRULayer], nn.ModuleList(MinGRULayer(width, expansion) for _ in range(layers)))
+        self.head = Head(token_size, width, blocks, condition_size, parts, head_expansion)
+        self.start = nn.Parameter(torch.zeros(layers + 1, width), requires_grad=learned_start)
+        if learned_start:
+            nn.init.normal_(self.start, std=0.02)  # the head sees a norm of it, and zeros have none
+
+    def initial_state(self, batch: int) -> SplitState:
+        """The state of `batch` sequences before any token."""
+        start = self.start.expand(batch, -1, -1)
+        return SplitState(start[:, :-1], start[:, -1])
+
+    def prepare(self, state: State) -> SplitState:
+        """Do the state's part of the head, once for all calls that start from this state."""
+        held = as_split(state)
+        return held if held.prepared is not None else replace(held, prepared=self.head.remember(held.latest))
+
+    def forward(
+        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
+    ) -> tuple[Tensor, SplitState]:
+        """tokens (B, T, D), levels (B, T) or (B, T, D), condition (B, T, C) -> output (B, T, D), state after T."""
+        features, after = self.memorize(tokens, levels, condition, as_split(state))
+        past = self.before(features, as_split(state))
+        return self.head(past, tokens, levels, condition), after
+
+    def look(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> Tensor:
+        """The output of `forward` alone: the last token is not memorized."""
+        self.reader.check(tokens, levels, condition)
+        held = as_split(state)
+        check_batch(len(held.latest), tokens)
+        features = None
+        if tokens.shape[1] > 1:
+            known = None if condition is None else condition[:, :-1]
+            features, _ = self.memorize(tokens[:, :-1], levels[:, :-1], known, held)
+            features = F.pad(features, (0, 0, 0, 1))  # of the last token, which nobody asks for
+        output: Tensor = self.head(self.before(features, held), tokens, levels, condition)
+        return output
+
+    def read(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> SplitState:
+        """The state of `forward` alone: nothing is denoised."""
+        return self.memorize(tokens, levels, condition, as_split(state))[1]
+
+    def query(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        condition: Tensor | None,
+        state: State,
+        query_tokens: Tensor,
+        query_levels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Read the main tokens and, from the state before each of them, a noisy version of it: two streams.
+
+        Shapes as in `forward`; returns the outputs of both streams, (B, T, D) each.
+        """
+        self.reader.check(query_tokens, query_levels, condition)
+        features, _ = self.memorize(tokens, levels, condition, as_split(state))
+        past = self.before(features, as_split(state))
+        return self.head(past, tokens, levels, condition), self.head(past, query_tokens, query_levels, condition)
+
+    def memorize(
+        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: SplitState
+    ) -> tuple[Tensor, SplitState]:
+        """What the memory makes of every token (B, T, width), and the state after them."""
+        features = self.reader(tokens, levels, condition).features
+        check_batch(len(state.hidden), tokens)
+        after: list[Tensor] = []
+        for layer, hidden in zip(self.layers, state.hidden.unbind(1)):
+            gate, candidate, opened = layer.given(features)
+            past = scan(gate, candidate, hidden)
+            features = layer.write(features, past, opened)
+            after.append(past[:, -1])
+        features = features.to(state.latest.dtype)  # under autocast the products are rounded, the state is not
+        return features, SplitState(torch.stack(after, dim=1), features[:, -1])
+
+    def before(self, features: Tensor | None, state: SplitState) -> Tensor:
+        """The state's part of the head for every token: what the memory held before it, (B, T, width)."""
+        first = (self.head.remember(state.latest) if state.prepared is None else state.prepared).unsqueeze(1)
+        if features is None or features.shape[1] == 1:
+            return first
+        return torch.cat([first, self.head.remember(features[:, :-1])], dim=1)
+
+
+class Head(nn.Module):
+    """Denoises a token given what is remembered: residual MLPs that level and condition scale and shift.
+
+    Each block is x + gate * MLP(norm(x) * (1 + scale) + shift), adaLN of Peebles and Xie (2023), in which the condition
+    counts like the level. The output layer starts at zero. Sizes as in SplitNetwork.
+    """
+
+    def __init__(
+        self, token_size: int, width: int, blocks: int, condition_size: int, parts: tuple[int, ...], expansion: int
+    ) -> None:
+        super().__init__()
+        self.width, self.token_size = width, token_size
+        told = min(width, WIDTH_PER_LEVEL * max(1, len(parts)))
+        self.embed = LevelEmbedding(token_size, told, parts)
+        self.norm_past = nn.RMSNorm(width)
+        self.past = nn.Linear(width, width)
+        self.read = nn.Linear(token_size, width)
+        # For every block scale, shift and gate; for what is read a scale and a shift, for what is written a skip.
+        sizes = 3 * blocks * width + 2 * width + token_size
+        self.told = nn.Linear(told, sizes)
+        self.asked = nn.Linear(condition_size, sizes, bias=False) if condition_size else None
+        self.blocks = cast(
+            Sequence[Modulated], nn.ModuleList(Modulated(width, expansion * width) for _ in range(blocks))
+        )
+        self.norm = nn.LayerNorm(width)
+        self.write = nn.Linear(width, token_size)
+        with torch.no_grad():
+            nn.init.zeros_(self.write.weight)
+            nn.init.zeros_(self.write.bias)
+            self.told.weight[-token_size:] = 0.0
+            self.told.bias[-token_size:] = 0.0
+            self.told.bias[: 3 * blocks * width] = 0.0
+            for block in range(blocks):
+                self.told.bias[(3 * block + 2) * width : (3 * block + 3) * width] = 1.0  # gates start open
+            self.told.bias[3 * blocks * width : (3 * blocks + 1) * width] = 1.0
+
+    def remember(self, latest: Tensor) -> Tensor:
+        """The state's part: (..., width) -> (..., width)."""
+        part: Tensor = self.past(self.norm_past(latest))
+        return part
+
+    def forward(self, past: Tensor, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> Tensor:
+        """past (B, T, width) from `remember`, tokens (B, T, D), levels, condition (B, T, C) -> output (B, T, D)."""
+        told = self.told(self.embed(levels))
+        if self.asked is not None:
+            told = told + self.asked(condition)
+        *modulation, scale, shift, skip = told.split(
+            [self.width] * (3 * len(self.blocks) + 2) + [self.token_size], dim=-1
+        )
+        features = past + torch.addcmul(shift, self.read(tokens), scale)
+        for number, block in enumerate(self.blocks):
+            features = block(features, *modulation[3 * number : 3 * number + 3])
+        output: Tensor = self.write(self.norm(features))
+        return torch.addcmul(output, skip, tokens)
+
+
+class Modulated(nn.Module):
+    """x + gate * MLP(norm(x) * (1 + scale) + shift) with one hidden layer; the norm is per token, never over time."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+
+    def forward(self, features: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+        """All (B, T, width), or broadcast over it."""
+        normal = torch.addcmul(shift, self.norm(features), 1 + scale)
+        mixed: Tensor = self.narrow(F.silu(self.widen(normal)))
+        return torch.addcmul(features, gate, mixed)
+
+
+def as_split(state: State) -> SplitState:
+    """The state, which only this kind of network makes."""
+    assert isinstance(state, SplitState)
+    return state

@@ -1,0 +1,69 @@
+"""Frames as short vectors: the first half of a video world, which its second half, `video`, trains by itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Generator
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.training import Experiment, TrainingOptions
+from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser
+from noiseladder.video.segments import Segments, to_frames
+
+from .video_data import VideoData
+
+VALIDATION = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder(TrainingOptions):
+    """Learn to write a frame as a short vector."""
+
+    data: str = "doom"
+    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
+    size: int = 64
+    """Side of a frame in pixels."""
+    episodes: int = 240
+    """Walks to record, where the data are recorded."""
+    depth: int = 24
+    """Values at each of the 4 x 4 places of a vector."""
+    blur: float = 0.1
+    """Noise on the vectors in training, whose variance is 1."""
+    batch: int = 32
+    """Frames in a batch."""
+    steps: int = 3000
+    learning_rate: float = 2e-3
+    average: float = 0.995
+    bfloat16: bool = True
+    validate_every: int = 250
+    checkpoint_every: int = 250
+
+
+def experiment(options: Autoencoder) -> Experiment:
+    """A convolutional autoencoder on single frames."""
+    training, held_out = VideoData(options.data, options.size, options.episodes).split()
+    frames, unseen = Segments(training, 1), Segments(held_out, 1)
+
+    def batches(step: int, generator: Generator) -> Batch:
+        return Batch(frames.draw(options.batch, generator).tokens)
+
+    return Experiment(
+        denoiser=as_denoiser(FrameAutoencoder(options.size, options.depth)),
+        objective=Rebuilding(options.blur),
+        batches=batches,
+        validation=Batch(unseen.spread(VALIDATION).tokens),
+        picture=lambda denoiser, path: draw(denoiser, unseen, path),
+    )
+
+
+def draw(denoiser: Denoiser, unseen: Segments, path: Path) -> None:
+    """Held-out frames above what is left of them."""
+    from PIL import Image
+
+    frames = unseen.spread(12).tokens
+    with torch.no_grad():
+        rebuilt, _ = denoiser.network(frames, torch.zeros(12, 1), None, denoiser.initial_state(12))
+    rows = [torch.from_numpy(to_frames(row[:, 0])) for row in (frames, rebuilt)]
+    Image.fromarray(torch.cat([torch.cat(list(row), dim=1) for row in rows]).numpy()).save(path, format="png")

@@ -1,0 +1,59 @@
+"""Real walks to hold a dream against: recorded from seeds that no training saw, in the world that a run is about."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from noiseladder.training import generator_for
+from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
+from noiseladder.video.clip import Clip, one_hot
+from noiseladder.video.collect import doom_store
+from noiseladder.video.doom import DoomOptions, Map
+
+from .video import Video
+from .video_data import BOUNCING, DOOM, MAZES, VideoData
+
+UNSEEN = 1_000_003
+"""Added to seeds, so that no walk here is one that was trained on."""
+
+
+def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
+    """Up to `count` walks of at most `frames` frames with poses where there are any; a walk that ends early is shorter.
+
+    Raises ValueError, or ImportError without the engine, where there is no such world any more.
+    """
+    if recipe.data in (DOOM, MAZES):
+        options = DoomOptions(Map.MY_WAY_HOME if recipe.data == DOOM else Map.MAZES, recipe.size, frames, UNSEEN + seed)
+        with tempfile.TemporaryDirectory(prefix="noiseladder-walks-") as folder:
+            store = doom_store(Path(folder) / "walks", options, count)
+            return [Clip(clip.frames.copy(), clip.actions, clip.poses) for clip in (store[n] for n in range(count))]
+    if recipe.data == BOUNCING:
+        world = BouncingWorld(size=recipe.size)
+        played = world.play(count, frames, generator_for(UNSEEN + seed, "unseen clips"))
+        pairs = zip(played.frames.numpy(), played.actions.numpy())
+        return [Clip(shown, one_hot(np.asarray(actions), len(PUSHES))) for shown, actions in pairs]
+    _, held_out = VideoData(recipe.data, recipe.size).split()
+    longest = sorted(range(len(held_out)), key=lambda number: -int(held_out.lengths[number]))[:count]
+    return [held_out[number][:frames] for number in longest]
+
+
+def have_real_walks(recipe: Video) -> bool:
+    """Whether the world of a run is there to be recorded."""
+    if recipe.data in (DOOM, MAZES):
+        return find_spec("vizdoom") is not None
+    return recipe.data == BOUNCING or Path(recipe.data).is_dir()
+
+
+def idle_actions(count: int, actions: int, seed: int) -> list[int]:
+    """What somebody does who looks around without a plan: the same thing for a while, then another."""
+    generator = torch.Generator().manual_seed(seed)
+    done: list[int] = []
+    while len(done) < count:
+        which, often = (int(torch.randint(n, (), generator=generator)) for n in (actions, 12))
+        done += [which] * (1 + often)
+    return done[:count]

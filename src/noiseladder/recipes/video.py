@@ -1,0 +1,152 @@
+"""A world to walk in, learned from pixels and actions: an autoencoder first, then what happens next."""
+
+import json
+import sys
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Generator
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.networks import SplitNetwork
+from noiseladder.training import Experiment, TrainingOptions, seeded
+from noiseladder.training.cache_folder import cache_folder
+from noiseladder.training.durable import file_hash
+from noiseladder.training.options import to_json
+from noiseladder.training.run import run
+from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
+from noiseladder.video.beginnings import Beginnings, numbers_of
+from noiseladder.video.latents import Latents, Pieces, encode_store
+from noiseladder.video.own_history import OwnHistory
+from noiseladder.video.remembered import DimMemory, OftenUnseen
+from noiseladder.video.store import ClipStore
+from noiseladder.video.world_model import Dreaming, WorldModel
+
+from .autoencoder import Autoencoder, experiment as autoencoder_experiment
+from .video_data import VideoData, actions_of
+
+VALIDATION = 64
+AUTOENCODER, WEIGHTS = "autoencoder.safetensors", "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video(TrainingOptions):
+    """Learn a world from videos and actions: two stages, both of which go on when they were stopped."""
+
+    data: str = "doom"
+    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
+    size: int = 64
+    """Side of a frame in pixels."""
+    episodes: int = 240
+    """Walks to record, where the data are recorded."""
+    autoencoder: Path | None = None
+    """Weights of a `train autoencoder`; without them it is trained first, in the cache."""
+    autoencoder_steps: int = 3000
+    """Training steps of the autoencoder, where it is trained first."""
+    depth: int = 24
+    """Values at each of the 4 x 4 places of a frame's vector, where the autoencoder is trained first."""
+    batch: int = 32
+    """Sequences in a batch."""
+    frames: int = 32
+    """Frames in a sequence."""
+    width: int = 512
+    """Width of memory and head."""
+    layers: int = 1
+    """Layers of the memory."""
+    blocks: int = 3
+    """Blocks of the head."""
+    dreamt: float = 0.25
+    """Share of sequences whose history the model dreams by itself."""
+    clear: float = 0.4
+    """Share of sequences that are remembered clearly; of the others, two thirds dimly and one third at any level."""
+    steps: int = 8000
+    learning_rate: float = 1.5e-3
+    average: float = 0.998
+    bfloat16: bool = True
+    validate_every: int = 250
+    checkpoint_every: int = 250
+
+
+def experiment(options: Video) -> Experiment:
+    """A split network on the vectors of frames."""
+    training, held_out = VideoData(options.data, options.size, options.episodes).split()
+    path = options.autoencoder or trained_autoencoder(options)
+    codec = load_autoencoder(path)
+    if codec.size != options.size:
+        raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
+    learned, unseen = vectors(training, codec, path), vectors(held_out, codec, path)
+    if learned.actions is None:
+        raise ValueError("the clips have no actions: a world to walk in needs an action for every frame")
+    pieces = Pieces(learned, options.frames)
+    with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
+        denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
+
+    def batches(step: int, generator: Generator) -> Batch:
+        return pieces.draw(options.batch, generator)
+
+    def files(folder: Path) -> None:
+        (folder / AUTOENCODER).write_bytes(path.read_bytes())
+        names, rows = actions_of(training.description)
+        Beginnings.of(held_out, names, rows).save(folder)
+
+    return Experiment(
+        denoiser=denoiser,
+        objective=OwnHistory(options.dreamt, DimMemory(options.clear, (1 - options.clear) * 2 / 3), OftenUnseen()),
+        batches=batches,
+        validation=Pieces(unseen, options.frames).spread(VALIDATION),
+        picture=lambda denoiser, path: draw(denoiser, codec, held_out, path),
+        files=files,
+    )
+
+
+def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork:
+    """The memory and the head."""
+    return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
+
+
+def trained_autoencoder(options: Video) -> Path:
+    """Weights of an autoencoder with these options; trained in the cache now, or further, unless it is done."""
+    wanted = Autoencoder(
+        data=options.data, size=options.size, episodes=options.episodes, depth=options.depth,
+        steps=options.autoencoder_steps, threads=options.threads, seed=options.seed, device=options.device,
+    )  # fmt: skip
+    key = blake2b(json.dumps(to_json(wanted), sort_keys=True).encode(), digest_size=6).hexdigest()
+    folder = cache_folder() / "video" / f"autoencoder-{key}"
+    if not (folder / "report.html").is_file():  # what a run writes last
+        print(f"the autoencoder comes first, in {folder}", file=sys.stderr)
+        resume = (folder / "recipe.json").is_file()
+        run(lambda: autoencoder_experiment(wanted), wanted, folder, "autoencoder", resume)
+    return folder / WEIGHTS
+
+
+def vectors(store: ClipStore, codec: FrameAutoencoder, path: Path) -> Latents:
+    """All frames of a store as vectors, from the cache or encoded now."""
+    folder = cache_folder() / "video" / f"vectors-{store.description.key}-{file_hash(path)[:12]}"
+
+    def done(shard: int, shards: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[2Kencoding frames: shard {shard}/{shards}" + "\n" * (shard == shards))
+            sys.stderr.flush()
+
+    return encode_store(store, codec, folder, done)
+
+
+def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path: Path) -> None:
+    """Held-out walks above the dreams that the same actions lead to, after a context of 16 frames."""
+    import numpy as np
+    from PIL import Image
+
+    names, rows = actions_of(held_out.description)
+    context, shown, strips = 16, 24, []
+    for number in range(min(4, len(held_out))):
+        clip = held_out[number][: context + shown]
+        led = numbers_of(torch.from_numpy(np.asarray(clip.actions)), rows).tolist()
+        model = WorldModel(denoiser, codec, names, rows, Dreaming())
+        model.reset(clip.frames[:context], led[:context], seed=number)
+        dream = [model.step(action) for action in led[context:]]
+        strips += [np.concatenate(list(clip.frames[context::2]), 1), np.concatenate(dream[::2], 1)]
+    Image.fromarray(np.concatenate(strips)).save(path, format="png")

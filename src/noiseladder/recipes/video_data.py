@@ -1,0 +1,107 @@
+"""What a video world is learned from, by name: Doom, bouncing shapes, or a store of clips of your own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noiseladder.training import generator_for
+from noiseladder.training.cache_folder import cache_folder
+from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
+from noiseladder.video.clip import Clip, one_hot
+from noiseladder.video.collect import collect_doom, default_folder
+from noiseladder.video.doom import DoomOptions, Map
+from noiseladder.video.store import ClipStore, Description, shard_folder, sweep_shards, write_shard
+
+DOOM, MAZES, BOUNCING = "doom", "doom-mazes", "bouncing"
+HELD_OUT = 0.1
+CLIPS_A_SHARD = 20
+WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """data: doom (the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips.
+
+    size: of a frame's side in pixels. episodes: walks to record, of `frames` frames each; a store of yours has its own.
+    """
+
+    data: str = DOOM
+    size: int = 64
+    episodes: int = 240
+    frames: int = 500
+
+    def store(self) -> ClipStore:
+        """All clips, recorded now where they are not there yet. Raises ValueError for what cannot be learned from."""
+        if self.data in (DOOM, MAZES):
+            return doom_walks(self)
+        if self.data == BOUNCING:
+            return bouncing_clips(self)
+        folder = Path(self.data)
+        if not folder.is_dir():
+            raise ValueError(
+                f"there is no data {self.data!r}: expected {DOOM}, {MAZES}, {BOUNCING}, or the folder of a store of"
+                " clips, which `noiseladder data collect video` makes of your own videos"
+            )
+        store = ClipStore.open(folder)
+        if store.description.size != (self.size, self.size):
+            height, width = store.description.size
+            raise ValueError(
+                f"the clips in {folder} are {width}x{height}, expected {self.size}x{self.size}: use --size {width}, or"
+                f" collect them again with --size {self.size}"
+            )
+        return store
+
+    def split(self) -> tuple[ClipStore, ClipStore]:
+        """For training and held out: the last tenth of the shards, recorded from other seeds."""
+        return self.store().split(HELD_OUT)
+
+
+def doom_walks(data: VideoData) -> ClipStore:
+    """Walks in Doom from the cache; what is missing is recorded now."""
+    place = Map.MY_WAY_HOME if data.data == DOOM else Map.MAZES
+    options = DoomOptions(place, data.size, data.frames)
+    folder = default_folder(options)
+    for progress in collect_doom(folder, options, data.episodes):
+        if progress.new_frames:
+            print(f"recording walks: shard {progress.shards_done}/{progress.shards}", file=sys.stderr)
+    store = ClipStore.open(folder)
+    return ClipStore(store.description, store.shards[: -(-data.episodes // 4)])
+
+
+def bouncing_clips(data: VideoData) -> ClipStore:
+    """Clips of the bouncing world from the cache; a clip depends on its number alone."""
+    world = BouncingWorld(size=data.size)
+    made_by = {"world": BOUNCING, "frames": data.frames, **asdict(world)}
+    made_by |= {name: list(value) for name, value in made_by.items() if isinstance(value, tuple)}
+    description = Description((data.size, data.size), PUSHES, None, made_by)
+    folder = cache_folder() / "video" / f"{BOUNCING}-{data.size}-{description.key}"
+    description.write(folder)
+    sweep_shards(folder)
+    shards = -(-data.episodes // CLIPS_A_SHARD)
+    for shard in range(shards):
+        if not (shard_folder(folder, shard) / "shard.json").is_file():
+            write_shard(folder, shard, list(bounce(world, shard, data.frames)))
+    store = ClipStore.open(folder)
+    return ClipStore(store.description, store.shards[:shards])
+
+
+def bounce(world: BouncingWorld, shard: int, frames: int) -> Iterator[Clip]:
+    """The clips of a shard."""
+    played = world.play(CLIPS_A_SHARD, frames, generator_for(0, "bouncing clips", shard))
+    for shown, actions in zip(played.frames.numpy(), played.actions.numpy()):
+        yield Clip(shown, one_hot(np.asarray(actions), len(PUSHES)))
+
+
+def actions_of(description: Description) -> tuple[tuple[str, ...], Tensor]:
+    """Names and conditions (A, C) of all that can be done: what the columns say, and waiting where that was done."""
+    names, rows = description.action_names, torch.eye(len(description.action_names))
+    if description.made_by.get("world") == BOUNCING:
+        return (*names, WAIT), torch.cat([rows, torch.zeros(1, len(names))])
+    return names, rows

@@ -1,0 +1,162 @@
+"""Frames as short vectors and back: a small convolutional autoencoder that looks at every frame by itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser, Prediction
+from noiseladder.diffusion.noise import Flow
+from noiseladder.diffusion.state import State
+from noiseladder.training.weights import load_weights, read_recipe
+
+from .clip import Frames
+from .segments import to_frames, to_tokens
+
+PATCH = 4  # pixels along the side of the first patches
+CHANNELS = (64, 128, 192, 192, 192)
+LEFT = 4  # places along the side of what is left of a frame
+AT_ONCE = 256  # frames
+
+
+@dataclass(frozen=True)
+class NoState(State):
+    """An autoencoder remembers nothing."""
+
+
+class FrameAutoencoder(nn.Module):
+    """Frames (..., 3, size, size) in [-1, 1] to vectors (..., 16 * depth) of mean 0 and variance 1, and back.
+
+    It is a sequence network without memory, every frame by itself, so the training loop trains it like any other. Norms
+    are taken within a frame: nothing of a frame depends on another.
+
+    size: of a frame's side, 16 times a power of two. depth: values at each of the 4 x 4 places that are left of it.
+    """
+
+    causal = True
+
+    def __init__(self, size: int = 64, depth: int = 24) -> None:
+        super().__init__()
+        halvings = math.log2(size / (PATCH * LEFT)) if size > 0 else 0.5
+        if halvings != int(halvings) or not 0 < halvings < len(CHANNELS):
+            raise ValueError(f"size is {size}, expected 32, 64, 128 or 256: pixels along the side of a frame")
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, expected at least 1")
+        self.size, self.depth, self.token_size = size, depth, LEFT * LEFT * depth
+        wide = CHANNELS[: int(halvings) + 1]
+        shrink: list[nn.Module] = [nn.PixelUnshuffle(PATCH), nn.Conv2d(3 * PATCH**2, wide[0], 3, padding=1)]
+        for before, after in pairwise(wide):
+            shrink += [nn.SiLU(), nn.Conv2d(before, after, 3, stride=2, padding=1), Residual(after)]
+        shrink += [nn.SiLU(), nn.Conv2d(wide[-1], depth, 1)]
+        self.shrink = nn.Sequential(*shrink)
+        grow: list[nn.Module] = [nn.Conv2d(depth, wide[-1], 3, padding=1), Residual(wide[-1]), Residual(wide[-1])]
+        for before, after in pairwise(wide[::-1]):
+            # Twice the resolution from the channels, a 1 x 1 product: a 3 x 3 one would cost nine times as much.
+            grow += [nn.Conv2d(before, 4 * after, 1), nn.PixelShuffle(2), Residual(after)]
+            if after != wide[0]:
+                grow.append(Residual(after))
+        grow += [nn.SiLU(), nn.Conv2d(wide[0], 64, 3, padding=1), nn.PixelShuffle(2)]
+        grow += [nn.SiLU(), nn.Conv2d(16, 12, 3, padding=1), nn.PixelShuffle(2)]
+        self.grow = nn.Sequential(*grow)
+        for parameter in self.parameters():
+            if parameter.ndim == 4:  # the layout in which convolutions are twice as fast on a processor
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Of one frame's vector."""
+        return (self.token_size,)
+
+    def initial_state(self, batch: int) -> NoState:
+        """Nothing."""
+        return NoState()
+
+    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Frames (B, T, 3, size, size) -> the frames that are left after shrinking and growing, and no state."""
+        return self.rebuild(self.vectors(tokens)), state
+
+    def vectors(self, frames: Tensor) -> Tensor:
+        """Frames (..., 3, size, size) in [-1, 1] -> (..., 16 * depth)."""
+        if frames.shape[-3:] != (3, self.size, self.size):
+            raise ValueError(
+                f"frames have shape {tuple(frames.shape)}, expected (..., 3, {self.size}, {self.size}): this"
+                " autoencoder was built for frames of that size"
+            )
+        flat = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        left: Tensor = self.shrink(flat).flatten(1).float()
+        return F.layer_norm(left, left.shape[1:], eps=1e-8).reshape(*frames.shape[:-3], self.token_size)
+
+    def rebuild(self, vectors: Tensor) -> Tensor:
+        """Vectors (..., 16 * depth) -> frames (..., 3, size, size), about in [-1, 1]."""
+        left = vectors.reshape(-1, self.depth, LEFT, LEFT).contiguous(memory_format=torch.channels_last)
+        frames: Tensor = self.grow(left).float()
+        return frames.reshape(*vectors.shape[:-1], 3, self.size, self.size)
+
+    @torch.no_grad()
+    def encode(self, frames: Frames) -> Tensor:
+        """Frames (T, size, size, 3) uint8 -> vectors (T, 16 * depth)."""
+        parts = [self.vectors(to_tokens(frames[at : at + AT_ONCE])) for at in range(0, len(frames), AT_ONCE)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor) -> Frames:
+        """Vectors (T, 16 * depth) -> frames (T, size, size, 3) uint8."""
+        return to_frames(torch.cat([self.rebuild(part) for part in tokens.split(AT_ONCE)]))
+
+
+class Residual(nn.Module):
+    """x + a 3 x 3 and a 1 x 1 convolution of norm(x); the norm is over all of one frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.around = nn.Conv2d(channels, channels, 3, padding=1)
+        self.here = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        mixed: Tensor = self.here(F.silu(self.around(self.norm(features))))
+        return features + mixed
+
+
+@dataclass(frozen=True)
+class Rebuilding:
+    """(denoiser, batch, generator) -> loss of an autoencoder: the squared error of frames rebuilt from blurred vectors.
+
+    blur: standard deviation of the noise on the vectors, whose variance is 1. What is told apart in spite of it is
+    worth telling apart, and what a model of the vectors gets slightly wrong is still a frame.
+    """
+
+    blur: float = 0.1
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)) -> Tensor:
+        """Mean squared error over the frames `part`, of all in the batch."""
+        autoencoder = cast(FrameAutoencoder, denoiser.network)
+        shape = (*batch.tokens.shape[:2], autoencoder.token_size)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        vectors = autoencoder.vectors(batch.tokens[part])
+        rebuilt = autoencoder.rebuild(vectors + self.blur * noise[part].to(vectors))
+        return (rebuilt - batch.tokens[part]).square().sum() / batch.tokens.numel()
+
+
+def as_denoiser(autoencoder: FrameAutoencoder) -> Denoiser:
+    """What the training loop takes; an autoencoder gives clean frames."""
+    return Denoiser(autoencoder, Flow(), Prediction.CLEAN)
+
+
+def load_autoencoder(path: Path) -> FrameAutoencoder:
+    """The trained autoencoder in a file of weights. Raises ValueError for a damaged or foreign one."""
+    recipe = read_recipe(path)
+    if "depth" not in recipe or "size" not in recipe:
+        raise ValueError(f"{path} holds the weights of {recipe.get('recipe')!r}, expected those of an autoencoder")
+    autoencoder = FrameAutoencoder(recipe["size"], recipe["depth"])
+    load_weights(path, as_denoiser(autoencoder))
+    return autoencoder.eval()

@@ -1,0 +1,99 @@
+"""A store of clips as vectors: every frame is encoded once, so that training a world never touches a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.training.durable import replace_file
+
+from .store import ClipStore
+from .world_model import Codec
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Clips end to end: tokens (N, D) float16, actions (N, A) float32 or None, lengths of the clips."""
+
+    tokens: Tensor
+    actions: Tensor | None
+    lengths: tuple[int, ...]
+
+    def starts(self, length: int) -> Tensor:
+        """Where pieces of `length` tokens begin that lie within a clip; ValueError when there are none."""
+        found, first = [], 0
+        for size in self.lengths:
+            found.append(torch.arange(first, max(first, first + size - length + 1)))
+            first += size
+        starts = torch.cat(found) if found else torch.empty(0, dtype=torch.long)
+        if len(starts) == 0:
+            longest = f"the longest has {max(self.lengths)}" if self.lengths else "there are none"
+            raise ValueError(f"no clip is {length} frames long, {longest}: use shorter sequences")
+        return starts
+
+    def pieces(self, starts: Tensor, length: int) -> Batch:
+        """The pieces that begin at `starts` (B,): tokens (B, T, D) and condition (B, T, A), float32."""
+        rows = starts[:, None] + torch.arange(length)
+        return Batch(self.tokens[rows].float(), None if self.actions is None else self.actions[rows])
+
+    @property
+    def token_size(self) -> int:
+        """D."""
+        return self.tokens.shape[1]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """All pieces of `length` tokens in some latents, each as likely as any other."""
+
+    latents: Latents
+    length: int
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where they begin."""
+        return self.latents.starts(self.length)
+
+    def draw(self, count: int, generator: Generator) -> Batch:
+        """`count` pieces; the same generator draws the same."""
+        return self.latents.pieces(
+            self.starts[torch.randint(len(self.starts), (count,), generator=generator)], self.length
+        )
+
+    def spread(self, count: int) -> Batch:
+        """`count` pieces at even distances over all clips: always the same ones, for validation."""
+        places = torch.linspace(0, len(self.starts) - 1, count).round().long()
+        return self.latents.pieces(self.starts[places], self.length)
+
+
+def encode_store(
+    store: ClipStore, codec: Codec, folder: Path, done: Callable[[int, int], None] = lambda shard, shards: None
+) -> Latents:
+    """Encode all frames of a store, shard by shard, into `folder`; shards that are there already are read.
+
+    A folder belongs to one store and one codec. done: told after every shard (shard, shards).
+    """
+    parts: list[np.ndarray] = []
+    for number, shard in enumerate(store.shards, start=1):
+        path = folder / f"{shard.folder.name}.npy"
+        if not path.is_file():
+            vectors = codec.encode(shard.frames).flatten(1).half().numpy()
+            replace_file(path, lambda partial, vectors=vectors: np.save(partial, vectors))  # type: ignore[misc]
+        parts.append(np.load(path, allow_pickle=False))
+        if parts[-1].shape[0] != len(shard.frames):
+            raise ValueError(f"{path} has {len(parts[-1])} vectors for {len(shard.frames)} frames: remove {folder}")
+        done(number, len(store.shards))
+    actions = [shard.actions for shard in store.shards]
+    known = [torch.from_numpy(rows) for rows in actions if rows is not None]
+    return Latents(
+        torch.from_numpy(np.concatenate(parts)),
+        torch.cat(known) if len(known) == len(actions) else None,
+        tuple(int(length) for length in store.lengths),
+    )

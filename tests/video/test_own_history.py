@@ -1,0 +1,117 @@
+"""Learning from own dreams: what is remembered is what would be dreamt, what is asked for stays the truth."""
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.diffusion.objective import DiffusionForcing
+from noiseladder.diffusion.training_levels import Constant, independent
+from noiseladder.networks import SplitNetwork
+from noiseladder.video.own_history import OwnHistory, dreamt_history
+from noiseladder.video.remembered import DimMemory, OftenUnseen
+
+
+def denoiser(seed: int = 0, trained: bool = False) -> Denoiser:
+    torch.manual_seed(seed)
+    network = SplitNetwork(3, 16, 1, 1, 2).double()
+    if not trained:
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    return Denoiser(network, Cosine())
+
+
+def batch(sequences: int = 8, length: int = 6) -> Batch:
+    generator = Generator().manual_seed(2)
+    return Batch(
+        torch.randn(sequences, length, 3, generator=generator, dtype=torch.float64),
+        torch.randn(sequences, length, 2, generator=generator, dtype=torch.float64),
+    )
+
+
+def test_without_dreams_it_is_diffusion_forcing_with_two_streams() -> None:
+    forcing = DiffusionForcing(independent, query_levels=OftenUnseen(), query_share=1.0)
+    one = forcing(denoiser(), batch(), Generator().manual_seed(4))
+    other = OwnHistory(0.0, independent)(denoiser(), batch(), Generator().manual_seed(4))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+def test_losses_of_parts_add_up_and_a_seed_repeats() -> None:
+    objective, given = OwnHistory(0.5), batch()
+
+    def loss(part: slice) -> float:
+        return objective(denoiser(), given, Generator().manual_seed(5), part).item()
+
+    assert loss(slice(0, 3)) + loss(slice(3, 8)) == pytest.approx(loss(slice(0, 8)), rel=1e-9)
+    assert loss(slice(0, 8)) != pytest.approx(OwnHistory(0.0)(denoiser(), given, Generator().manual_seed(5)).item())
+
+
+def test_a_dreamt_history_is_what_one_step_dreams_remember() -> None:
+    model, given = denoiser(), batch(3, 5)
+    assert given.condition is not None
+    dreamt = torch.tensor([[False] * 5, [False, False, True, True, True], [False, True, True, True, True]])
+    levels, blur = torch.full((3, 5), 0.2, dtype=torch.float64), torch.randn(3, 5, 3, dtype=torch.float64)
+    history = dreamt_history(model, given.tokens, levels, blur, given.condition, dreamt)
+    assert torch.equal(history[~dreamt], given.tokens[~dreamt])
+    assert not history.requires_grad
+    for number, first in ((1, 2), (2, 1)):
+        one = slice(number, number + 1)
+        led = given.condition[one]
+        state = model.observe(given.tokens[one, :first], led[:, :first], None, 0.2, blur[one, :first])
+        for t in range(first, 5):
+            now = slice(t, t + 1)
+            unseen = torch.zeros(1, 1, 3, dtype=torch.float64)
+            guess = model(unseen, torch.ones(1, 1, dtype=torch.float64), led[:, now], state).clean
+            torch.testing.assert_close(history[one, now], guess)
+            state = model.observe(guess, led[:, now], state, 0.2, blur[one, now])
+    nothing = torch.zeros_like(dreamt)
+    assert dreamt_history(model, given.tokens, levels, blur, given.condition, nothing) is given.tokens
+
+
+def test_dreams_carry_no_gradient_but_the_question_does() -> None:
+    model = denoiser()
+    OwnHistory(1.0)(model, batch(), Generator().manual_seed(1)).backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+def test_levels_of_memory_and_of_questions() -> None:
+    levels = DimMemory(0.5, 0.3, 0.2)(4000, 6, Generator().manual_seed(0))
+    clear, dim = (levels == 0).all(1), (levels.amax(1) <= 0.2)
+    assert clear.double().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert dim.double().mean().item() == pytest.approx(0.8, abs=0.03)
+    assert levels[~dim].max() > 0.9
+    asked = OftenUnseen(0.25)(2000, 6, Generator().manual_seed(0))
+    assert (asked == 1).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert 0 <= asked.min() < 0.01
+    with pytest.raises(ValueError, match=r"share is 1\.5"):
+        OwnHistory(1.5)
+
+
+@pytest.mark.slow
+def test_a_model_that_learned_from_its_dreams_strays_less() -> None:
+    """A point that turns in the plane: errors of a model add up unless it has learned to mend them."""
+
+    def turning(count: int, generator: Generator) -> Tensor:
+        angle = 6.283 * torch.rand(count, 1, generator=generator) + 0.4 * torch.arange(16)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+    errors = {}
+    for share in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = Denoiser(SplitNetwork(2, 32, 1, 1), Cosine())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        generator = Generator().manual_seed(1)
+        objective = OwnHistory(share, Constant(0.0))
+        for _ in range(300):
+            optimizer.zero_grad()
+            objective(model, Batch(turning(64, generator)), generator).backward()
+            optimizer.step()
+        truth = turning(200, Generator().manual_seed(9))
+        dreamt = torch.arange(16).expand(200, 16) >= 2
+        zeros = torch.zeros(200, 16)
+        dream = dreamt_history(model, truth, zeros, torch.zeros(200, 16, 2), None, dreamt)
+        errors[share] = (dream - truth)[:, -1].square().mean().item()
+    assert errors[0.5] < errors[0.0], errors
