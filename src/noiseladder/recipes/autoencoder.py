@@ -27,6 +27,8 @@ class Autoencoder(TrainingOptions):
     """Side of a frame in pixels."""
     episodes: int = 240
     """Walks to record, where the data are recorded."""
+    episode_frames: int = 500
+    """Frames of one of them."""
     depth: int = 24
     """Values at each of the 4 x 4 places of a vector."""
     blur: float = 0.1
@@ -43,7 +45,7 @@ class Autoencoder(TrainingOptions):
 
 def experiment(options: Autoencoder) -> Experiment:
     """A convolutional autoencoder on single frames."""
-    training, held_out = VideoData(options.data, options.size, options.episodes).split()
+    training, held_out = VideoData(options.data, options.size, options.episodes, options.episode_frames).split()
     frames, unseen = Segments(training, 1), Segments(held_out, 1)
 
     def batches(step: int, generator: Generator) -> Batch:

@@ -34,9 +34,12 @@ def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
             return [Clip(clip.frames.copy(), clip.actions, clip.poses) for clip in (store[n] for n in range(count))]
     if recipe.data == BOUNCING:
         world = BouncingWorld(size=recipe.size)
-        played = world.play(count, frames, generator_for(UNSEEN + seed, "unseen clips"))
-        pairs = zip(played.frames.numpy(), played.actions.numpy())
-        return [Clip(shown, one_hot(np.asarray(actions), len(PUSHES))) for shown, actions in pairs]
+        walks = []
+        for number in range(count):
+            played = world.play(1, frames, generator_for(UNSEEN + seed, "unseen clips", number))
+            pushes = one_hot(np.asarray(played.actions[0].numpy()), len(PUSHES))
+            walks.append(Clip(played.frames[0].numpy(), pushes))
+        return walks
     _, held_out = VideoData(recipe.data, recipe.size).split()
     longest = sorted(range(len(held_out)), key=lambda number: -int(held_out.lengths[number]))[:count]
     return [held_out[number][:frames] for number in longest]

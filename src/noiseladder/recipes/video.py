@@ -43,6 +43,8 @@ class Video(TrainingOptions):
     """Side of a frame in pixels."""
     episodes: int = 240
     """Walks to record, where the data are recorded."""
+    episode_frames: int = 500
+    """Frames of one of them."""
     autoencoder: Path | None = None
     """Weights of a `train autoencoder`; without them it is trained first, in the cache."""
     autoencoder_steps: int = 3000
@@ -53,7 +55,7 @@ class Video(TrainingOptions):
     """Sequences in a batch."""
     frames: int = 32
     """Frames in a sequence."""
-    width: int = 512
+    width: int = 448
     """Width of memory and head."""
     layers: int = 1
     """Layers of the memory."""
@@ -63,7 +65,7 @@ class Video(TrainingOptions):
     """Share of sequences whose history the model dreams by itself."""
     clear: float = 0.4
     """Share of sequences that are remembered clearly; of the others, two thirds dimly and one third at any level."""
-    steps: int = 8000
+    steps: int = 4000
     learning_rate: float = 1.5e-3
     average: float = 0.998
     bfloat16: bool = True
@@ -73,7 +75,7 @@ class Video(TrainingOptions):
 
 def experiment(options: Video) -> Experiment:
     """A split network on the vectors of frames."""
-    training, held_out = VideoData(options.data, options.size, options.episodes).split()
+    training, held_out = VideoData(options.data, options.size, options.episodes, options.episode_frames).split()
     path = options.autoencoder or trained_autoencoder(options)
     codec = load_autoencoder(path)
     if codec.size != options.size:
@@ -111,9 +113,16 @@ def network(options: Video, token_size: int, condition_size: int) -> SplitNetwor
 def trained_autoencoder(options: Video) -> Path:
     """Weights of an autoencoder with these options; trained in the cache now, or further, unless it is done."""
     wanted = Autoencoder(
-        data=options.data, size=options.size, episodes=options.episodes, depth=options.depth,
-        steps=options.autoencoder_steps, threads=options.threads, seed=options.seed, device=options.device,
-    )  # fmt: skip
+        data=options.data,
+        size=options.size,
+        episodes=options.episodes,
+        episode_frames=options.episode_frames,
+        depth=options.depth,
+        steps=options.autoencoder_steps,
+        threads=options.threads,
+        seed=options.seed,
+        device=options.device,
+    )
     key = blake2b(json.dumps(to_json(wanted), sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache_folder() / "video" / f"autoencoder-{key}"
     if not (folder / "report.html").is_file():  # what a run writes last
@@ -136,14 +145,16 @@ def vectors(store: ClipStore, codec: FrameAutoencoder, path: Path) -> Latents:
 
 
 def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path: Path) -> None:
-    """Held-out walks above the dreams that the same actions lead to, after a context of 16 frames."""
+    """Held-out walks above the dreams that the same actions lead to, after a context of up to 16 frames."""
     import numpy as np
     from PIL import Image
 
     names, rows = actions_of(held_out.description)
-    context, shown, strips = 16, 24, []
+    strips = []
+    shown = min(40, int(held_out.lengths.min()))
+    context = max(1, min(16, shown // 2))
     for number in range(min(4, len(held_out))):
-        clip = held_out[number][: context + shown]
+        clip = held_out[number][:shown]
         led = numbers_of(torch.from_numpy(np.asarray(clip.actions)), rows).tolist()
         model = WorldModel(denoiser, codec, names, rows, Dreaming())
         model.reset(clip.frames[:context], led[:context], seed=number)

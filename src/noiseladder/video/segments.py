@@ -99,7 +99,8 @@ class Segments:
 
 def to_tokens(frames: Frames) -> Tensor:
     """Frames (..., H, W, 3) uint8 as what a model learns, (..., 3, H, W) floats in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
+    held = frames if frames.flags.writeable else frames.copy()  # torch has no read-only tensors, memory maps are
+    return torch.from_numpy(np.ascontiguousarray(held)).movedim(-1, -3).float() / 127.5 - 1
 
 
 def to_frames(tokens: Tensor) -> Frames:

@@ -1,0 +1,231 @@
+"""How good a dreamt world is: predictions, drift, places and variety, each beside what real frames get in its place.
+
+    .venv/bin/python benchmarks/video.py [--quick] [--world doom] [--bouncing RUN] [--frames 10000] [--only drift ...]
+
+Claims: the next frames are predicted better than by copying; a roll-out over a hundred times the training length still
+looks like the world; a place looks the same when one comes back; dreams do not become alike. Walks are recorded for
+this run from seeds that no training saw. Worlds are run folders of `noiseladder train video`, or names of worlds that
+ship. What is not there is said, and is null in the last line, which is flat JSON. Speed is video_speed.py's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from noiseladder.recipes.real_walks import have_real_walks, real_walks
+from noiseladder.recipes.trained_world import TrainedWorld, load, shipped
+from noiseladder.video.bouncing import NO_PUSH, BouncingWorld
+from noiseladder.video.clip import Clip
+from noiseladder.video.evaluation import Dreamer, endurance, long_dream, pieces, predict, stacked
+from noiseladder.video.laws import judge
+from noiseladder.video.metrics import block_statistics, revisits
+from noiseladder.video.world_model import Dreaming
+
+CONTEXT, HORIZON, BLOCK = 32, 16, 500
+KEYS = (
+    "fps64", "fps128", "speedup_over_window", "calls_per_frame", "rollout_frames", "drift_over_real_spread",
+    "bouncing_frames_lawful", "psnr_gain_h1", "psnr_gain_h8", "revisit_error_ratio", "diversity_ratio",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is asked for, and the figures found so far."""
+
+    world: TrainedWorld | None
+    bouncing: TrainedWorld | None
+    frames: int
+    quick: bool
+    dreaming: Dreaming
+    walks: list[Clip] = field(default_factory=list)
+    figures: dict[str, float | int | None] = field(default_factory=dict)
+
+    def put(self, **found: float) -> None:
+        """Figures for the last line."""
+        self.figures.update({name: round(value, 4) if math.isfinite(value) else None for name, value in found.items()})
+
+    def dreamer(self, dreaming: Dreaming | None = None) -> Dreamer:
+        """Of the world that is walked in."""
+        assert self.world is not None
+        return Dreamer(self.world.denoiser, self.world.codec, dreaming or self.dreaming)
+
+
+def prediction(run: Run) -> None:
+    """Decibels over copying the last frame, with the true actions, and how sharp, by calls a frame."""
+    parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 200)
+    print(
+        f"\nThe next {HORIZON} frames of {len(parts)} held-out pieces after {CONTEXT}: dB over copying the last frame"
+    )
+    print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in (1, 2, 4, 8, 16)) + f"{'worst':>8}{'sharp':>8}")
+    ceiling: Tensor | None = None
+    for calls in sorted({1, 2, 4, 8, run.dreaming.steps}):
+        found = predict(run.dreamer(replace(run.dreaming, steps=calls)), parts, CONTEXT, HORIZON)
+        ceiling = found.ceiling
+        row(f"dream, {calls} call{'s' * (calls > 1)} a frame", found.gain, found.sharpness.mean().item())
+        if calls == run.dreaming.steps:
+            run.put(psnr_gain_h1=found.gain[0].item(), psnr_gain_h8=found.gain[7].item())
+            run.put(psnr_gain_h16=found.gain[15].item(), psnr_gain_worst_to_h8=found.gain[:8].min().item())
+            run.put(psnr_gain_worst_to_h16=found.gain.min().item(), sharpness=found.sharpness.mean().item())
+    assert ceiling is not None
+    row("real frames as the codec has them", ceiling, math.nan)
+    run.put(codec_gain_h1=ceiling[0].item(), codec_gain_h8=ceiling[7].item())
+
+
+def row(name: str, gain: Tensor, sharp: float) -> None:
+    """A line of the table."""
+    values = "".join(f"{gain[h - 1].item():8.2f}" for h in (1, 2, 4, 8, 16))
+    print(f"{name:34}{values}{gain.min().item():8.2f}{sharp:8.2f}", flush=True)
+
+
+def drift(run: Run) -> None:
+    """One long dream along a real walk: blocks of it against blocks of other real walks."""
+    walk, *others = sorted(run.walks, key=len, reverse=True)
+    walk = walk[: CONTEXT + run.frames]
+    dream = long_dream(run.dreamer(), walk, CONTEXT)
+    block = min(BLOCK, len(dream) // 4)
+    real = block_statistics(torch.from_numpy(walk.frames[CONTEXT:]), block)
+    known = block_statistics(torch.cat([torch.from_numpy(w.frames[: len(w) // block * block]) for w in others]), block)
+    found = endurance(block_statistics(dream, block), real, known)
+    print(
+        f"\nA dream of {len(dream)} frames in blocks of {block}: divergence from {len(known)} real blocks, in spreads"
+    )
+    for name, mine, theirs in (
+        ("colour", found.colour, found.real_colour), ("motion", found.motion, found.real_motion)
+    ):  # fmt: skip
+        quarters = "  ".join(f"{part.mean().item():.2f}" for part in mine.tensor_split(4))
+        print(
+            f"  {name}: by quarters {quarters}, worst {mine.max().item():.2f}; real blocks of the same walk"
+            f" {theirs.mean().item():.2f}, worst {theirs.max().item():.2f}"
+        )
+    run.put(rollout_frames=len(dream), drift_over_real_spread=found.drift, drift_floor=found.floor)
+    run.put(drift_worst_block=max(found.colour.max().item(), found.motion.max().item()))
+    run.put(drift_worst_real_block=max(found.real_colour.max().item(), found.real_motion.max().item()))
+
+
+def places(run: Run) -> None:
+    """Frames of a dream from the same pose at different times, against frames from different poses."""
+    again = other = real = pairs = 0.0
+    length = 300 if run.quick else 1000
+    for number, walk in enumerate(run.walks):
+        part = walk[: CONTEXT + length]
+        dream, after = long_dream(run.dreamer(), part, CONTEXT, number), part[CONTEXT:]
+        try:
+            mine, theirs = (
+                revisits(frames, torch.from_numpy(after.poses), Generator().manual_seed(0))
+                for frames in (dream, torch.from_numpy(after.frames))
+            )
+        except ValueError:
+            continue  # this walk never comes back
+        again, other, pairs = again + mine.again * mine.pairs, other + mine.other * mine.pairs, pairs + mine.pairs
+        real += theirs.ratio * theirs.pairs
+    if pairs == 0:
+        print("\nno walk came back to a place: revisits are not measured")
+        return
+    ratio = again / other
+    print(
+        f"\nThe same pose again after 20 frames or more, within {length}: {ratio:.3f} of the error between random poses"
+    )
+    print(f"  real frames {real / pairs:.3f}; {pairs:.0f} pairs")
+    run.put(revisit_error_ratio=ratio, revisit_floor=real / pairs)
+
+
+def variety(run: Run) -> None:
+    """How much dreams from different places differ after a while, over how much the real walks do then."""
+    length = 60 if run.quick else 250
+    parts = pieces(run.walks, CONTEXT + length, 32)
+    frames, conditions = stacked(parts)
+    dreams = run.dreamer().dreams(frames[:, :CONTEXT], conditions[:, :CONTEXT], conditions[:, CONTEXT:], 0)
+    last = deque(dreams, maxlen=1).pop()
+    ratio = spread(last) / spread(frames[:, -1])
+    halves = spread(frames[::2, -1]) / spread(frames[1::2, -1])
+    print(
+        f"\nHow different {len(parts)} dreams are after {length} frames, over how different real walks are: {ratio:.2f}"
+    )
+    print(f"  one half of the real walks over the other: {halves:.2f}")
+    run.put(diversity_ratio=ratio, diversity_floor=halves)
+
+
+def spread(frames: Tensor) -> float:
+    """Mean absolute difference over all pairs of frames (B, H, W, 3)."""
+    flat = frames.flatten(1).float()
+    apart = torch.cdist(flat, flat, p=1)
+    return apart.sum().item() / (len(flat) * (len(flat) - 1) * flat.shape[1])
+
+
+def bouncing(run: Run) -> None:
+    """Frames of a dream of the bouncing world before the first that breaks a law."""
+    if run.bouncing is None:
+        print("\nno bouncing world: train one with `noiseladder train video --data bouncing` and give its folder")
+        return
+    count, length = (2, 200) if run.quick else (8, 1000)
+    world = BouncingWorld(size=run.bouncing.recipe.size)
+    walks = real_walks(run.bouncing.recipe, CONTEXT + length, count, 0)
+    dreamer = Dreamer(run.bouncing.denoiser, run.bouncing.codec, run.dreaming)
+    frames, conditions = stacked(walks)
+    dream = torch.stack(
+        list(dreamer.dreams(frames[:, :CONTEXT], conditions[:, :CONTEXT], conditions[:, CONTEXT:], 0)), dim=1
+    )
+    pushes = torch.where(conditions.any(-1), conditions.argmax(-1), NO_PUSH)
+    found = [judge(torch.cat([f[:CONTEXT], d]), p, world) for f, d, p in zip(frames, dream, pushes)]
+    floor = [judge(f, p, world) for f, p in zip(frames, pushes)]
+    rebuilt = run.bouncing.codec.decode(run.bouncing.codec.encode(frames[0].numpy()))
+    codec = judge(torch.from_numpy(rebuilt), pushes[0], world)
+    lawful = [law.lawful_frames - CONTEXT for law in found]
+    print(f"\nBouncing world, {count} dreams of {length} frames: lawful frames before the first that breaks a law")
+    print(
+        f"  dreams {lawful}; real {[law.lawful_frames - CONTEXT for law in floor]};"
+        f" the first real one as the codec has it {codec.lawful_frames - CONTEXT}"
+    )
+    for name in found[0].shares:
+        print(
+            f"  {name:11} holds in {sum(law.shares[name] for law in found) / count:.3f}, codec {codec.shares[name]:.3f}"
+        )
+    run.put(bouncing_frames_lawful=max(0.0, sum(lawful) / count), bouncing_frames_asked=length)
+
+
+SECTIONS: dict[str, Callable[[Run], None]] = {
+    "prediction": prediction, "drift": drift, "places": places, "variety": variety, "bouncing": bouncing
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and end in one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a minute, with figures that mean little")
+    parser.add_argument("--world", default="doom", help="run folder or name of a world to walk in")
+    parser.add_argument("--bouncing", default="bouncing", help="run folder or name of a bouncing world")
+    parser.add_argument("--frames", type=int, default=10_000, help="of the long dream")
+    parser.add_argument("--steps", type=int, default=Dreaming.steps)
+    parser.add_argument("--stabilization", type=float, default=Dreaming.stabilization)
+    parser.add_argument("--history", type=float, default=Dreaming.history)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    frames = 400 if asked.quick else asked.frames
+    world, toy = (
+        load(name) if Path(name).is_dir() or name in shipped() else None for name in (asked.world, asked.bouncing)
+    )
+    run = Run(world, toy, frames, asked.quick, Dreaming(asked.steps, asked.stabilization, asked.history))
+    run.put(calls_per_frame=asked.steps * (1 if asked.history == 1 else 2))
+    if world is None or not have_real_walks(world.recipe):
+        print(f"no world {asked.world!r}, or its engine is not installed: only the bouncing world is measured")
+    elif set(asked.only) - {"bouncing"}:
+        run.walks.extend(real_walks(world.recipe, CONTEXT + frames, 4, 0))
+        print(f"real walks of {', '.join(str(len(walk)) for walk in run.walks)} frames; {run.dreaming}")
+    for name in asked.only:
+        if name == "bouncing" or run.walks:
+            SECTIONS[name](run)
+    print(json.dumps({**dict.fromkeys(KEYS), **run.figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""A world from the command line: trained in two stages, resumed, dreamt, measured; mistakes get one sentence."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from noiseladder.cli import main
+from noiseladder.recipes import trained_world
+from noiseladder.recipes.real_walks import idle_actions, real_walks
+from noiseladder.recipes.run_folders import find_run
+from noiseladder.recipes.video_data import VideoData, actions_of
+from noiseladder.training.tensors_file import read_tensors
+from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
+from noiseladder.video.clip import Clip
+from noiseladder.video.laws import judge
+from noiseladder.video.store import Description, write_shard
+
+TINY = {
+    "data": "bouncing", "episodes": 40, "episode-frames": 12, "batch": 2, "frames": 4, "depth": 2, "width": 16,
+    "blocks": 1, "autoencoder-steps": 2, "threads": 1, "validate-every": 2, "steps": 2,
+}  # fmt: skip
+
+
+def train_video(folder: Path | str, **changed: object) -> list[str]:
+    """The command that trains a world of next to nothing."""
+    options = {**TINY, **{name.replace("_", "-"): value for name, value in changed.items()}, "folder": folder}
+    return ["train", "video", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of two steps in it, and a cache beside it."""
+    folder = tmp_path_factory.mktemp("video")
+    before = os.environ.get("NOISELADDER_CACHE")
+    os.environ["NOISELADDER_CACHE"] = str(folder / "cache")
+    try:
+        assert main(train_video(folder / "run")) == 0
+    finally:
+        if before is None:
+            del os.environ["NOISELADDER_CACHE"]
+        else:
+            os.environ["NOISELADDER_CACHE"] = before
+    return folder
+
+
+@pytest.fixture
+def cached(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOISELADDER_CACHE", str(home / "cache"))
+    return home
+
+
+def test_a_run_holds_all_that_dreaming_takes(home: Path) -> None:
+    names = {path.name for path in (home / "run").iterdir()}
+    assert names >= {"weights.safetensors", "autoencoder.safetensors", "beginnings.safetensors", "sample.png"}
+    world = trained_world.load(home / "run")
+    assert world.recipe.width == 16
+    model = world.model()
+    assert model.actions == (*PUSHES, "wait")
+    frames, led = world.beginnings[3]
+    model.reset(frames, led, seed=0)
+    assert model.step(4).shape == (64, 64, 3)
+    picture = Image.open(home / "run" / "sample.png")
+    assert picture.width % 64 == 0
+
+
+def test_training_goes_on_without_training_the_autoencoder_again(cached: Path, tmp_path: Path) -> None:
+    (autoencoder,) = (cached / "cache" / "video").glob("autoencoder-*")
+    before = (autoencoder / "weights.safetensors").stat().st_mtime_ns
+    shutil.copytree(cached / "run", tmp_path / "run")
+    assert main(["train", "video", "--resume", "--steps", "4", "--folder", str(tmp_path / "run")]) == 0
+    assert (autoencoder / "weights.safetensors").stat().st_mtime_ns == before
+    one, other = (read_tensors(folder / "run" / "weights.safetensors")[0] for folder in (cached, tmp_path))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    # The same two steps again are the same to the bit, though this time the autoencoder was there already.
+    assert main(train_video(tmp_path / "again")) == 0
+    again = read_tensors(tmp_path / "again" / "weights.safetensors")[0]
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_dreams_are_filmed_beside_the_real_world(
+    cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, gif, strip = str(cached / "run"), tmp_path / "dream.gif", tmp_path / "dream.png"
+    assert main(["dream", run, "--frames", "5", "--gif", str(gif), "--strip", str(strip), "--scale", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "5 frames of 64x64" in said
+    assert "real on the left" in said
+    film = Image.open(gif)
+    assert (film.n_frames, film.size) == (5, (2 * 64 + 2, 64))
+    assert Image.open(strip).size == (5 * 64, 2 * 64)
+    assert main(["dream", run, "--frames", "3", "--no-real", "--gif", str(gif), "--scale", "2"]) == 0
+    assert Image.open(gif).size == (128, 128)
+
+
+def test_a_dream_is_measured_beside_what_is_real(
+    cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures.json"
+    options = ["--walks", "4", "--walk-frames", "90", "--predictions", "4", "--block", "20"]
+    assert main(["evaluate", str(cached / "run"), *options, "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert {"gain over copying, dB, h=1", "gain over copying, dB, h=16", "drift of blocks"} <= set(found)
+    assert found["drift of blocks"]["dream"] > found["drift of blocks"]["real"]  # two steps teach nothing
+    assert "revisits" not in capsys.readouterr().out  # this world has no poses
+
+
+def test_shipping_halves_the_weights_and_changes_no_frame_visibly(home: Path, tmp_path: Path) -> None:
+    trained_world.ship(home / "run", tmp_path / "small")
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (home / "run", tmp_path / "small")]
+    assert sizes[1] < 0.7 * sizes[0]
+    frames = []
+    for folder in (home / "run", tmp_path / "small"):
+        world = trained_world.load(folder)
+        model = world.model()
+        model.reset(*world.beginnings[0], seed=0)
+        frames.append(model.step(0).astype(int))
+    assert np.abs(frames[0] - frames[1]).mean() < 3
+
+
+def test_real_walks_are_none_that_were_trained_on(cached: Path) -> None:
+    recipe = trained_world.load(cached / "run").recipe
+    walks = real_walks(recipe, 20, 3, seed=0)
+    assert [len(walk) for walk in walks] == [20, 20, 20]
+    known = {clip.frames[0].tobytes() for clip in VideoData("bouncing", 64, 40, 12).store()}
+    assert not known & {frame.tobytes() for walk in walks for frame in walk.frames}
+    assert walks[0].frames[0].tobytes() == real_walks(recipe, 20, 1, seed=0)[0].frames[0].tobytes()
+    assert idle_actions(50, 3, 1) == idle_actions(50, 3, 1) != idle_actions(50, 3, 2)
+    assert set(idle_actions(500, 3, 1)) == {0, 1, 2}
+
+
+def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) -> None:
+    store = VideoData("bouncing", 64, 40, 12).store()
+    assert len(store) == 40
+    names, rows = actions_of(store.description)
+    assert names[-1] == "wait"
+    assert not rows[-1].any()
+    clip = store[0]
+    assert clip.actions is not None
+    pushes = np.where(clip.actions.any(1), clip.actions.argmax(1), -1)
+    assert judge(torch.from_numpy(clip.frames.copy()), torch.from_numpy(pushes), BouncingWorld()).lawful_frames == 12
+    assert actions_of(Description((64, 64), ("a", "b")))[0] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["dream", "nowhere"], "there is no run 'nowhere'"),
+        (["dream", "{run}", "--frames", "0"], "frames is 0"),
+        (["dream", "{run}", "--steps", "0"], "steps is 0"),
+        (["dream", "{run}", "--stabilization", "2"], "stabilization is 2"),
+        (["dream", "{run}", "--gif", "film.mp4"], "does not end in .gif"),
+        (["dream", "{empty}"], "it holds no recipe.json"),
+        (["dream", "{other}"], "is a run of 'sines'"),
+        (["dream", "{half}"], "holds no weights.safetensors"),
+        (["train", "video", "--data", "dom", "--folder", "{new}"], "there is no data 'dom'"),
+        (["train", "video", "--data", "{empty}", "--folder", "{new}"], "is not a store of clips"),
+        (train_video("{new}", size=48), "radii are (3.5, 6.0)"),
+        (train_video("{new}", data="{store}", size=64), "expected 64x64: use --size 32"),
+        (train_video("{new}", data="{store}", size=32, depth=0), "depth is 0"),
+        (train_video("{new}", episodes=20), "collect more episodes"),
+        (train_video("{new}", frames=99), "no clip is 99 frames long"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence_and_leave_nothing(
+    cached: Path, tmp_path: Path, arguments: list[str], sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    places = {"run": cached / "run"} | {name: tmp_path / name for name in ("empty", "other", "half", "new", "store")}
+    places["empty"].mkdir()
+    places["other"].mkdir()
+    (places["other"] / "recipe.json").write_text('{"recipe": "sines"}')
+    shutil.copytree(cached / "run", places["half"])
+    (places["half"] / "weights.safetensors").unlink()
+    Description((32, 32), ("go",)).write(places["store"])
+    for shard in range(2):
+        write_shard(places["store"], shard, [Clip(np.zeros((12, 32, 32, 3), np.uint8), np.zeros((12, 1), np.float32))])
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    said = capfd.readouterr().err
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not (places["new"] / "recipe.json").exists()
+
+
+def test_a_run_is_found_by_folder_or_name(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    assert find_run(tmp_path / "run", {}, "video") == tmp_path / "run"
+    assert find_run("doom", {"doom": tmp_path}, "video") == tmp_path
+    with pytest.raises(ValueError, match=r"did you mean doom\?"):
+        find_run("dom", {"doom": tmp_path}, "video")
+    with pytest.raises(ValueError, match=r"folder of a `noiseladder train video`, or one of doom"):
+        find_run("elsewhere", {"doom": tmp_path}, "video")
