@@ -104,7 +104,7 @@ def make_server(playground: Playground, door: Door, limits: Limits) -> uvicorn.S
         ws=websocket,
         ws_max_size=LONGEST,
         ws_per_message_deflate=False,
-        log_level="warning",
+        log_level="error",  # what strangers send wrongly is no news,
         access_log=False,
         server_header=False,
         proxy_headers=False,
