@@ -7,8 +7,8 @@ does (0: the true bouncing world alone). Players ask for the next frame as soon 
 
 1. alone: one player.
 2. eight: eight players, who should get an eighth each.
-3. attacked: six players and one who takes two frames a second, while clients vanish in the middle of a question, ask and
-   never read, send garbage, messages too long, pings without end, half of a request, and knock at a full house.
+3. attacked: six players and one who takes two frames a second, while clients vanish in the middle of a question, ask
+   and never read, send garbage, messages too long, pings without end, half of a request, and knock at a full house.
 4. afterwards: everybody has gone; eight new players must find eight free places, and memory must be where it was.
 
 Client and server share this machine's cores, so frames/s are a lower bound; the server's own processor time a frame is
@@ -271,7 +271,10 @@ async def measure_all(server: Server, seconds: float) -> dict[str, Any]:
     alone = await measure(server, 1, seconds, [])
     eight = await measure(server, PLAYERS, seconds, [])
     await asyncio.sleep(1)
-    before, counts = server.megabytes, dict.fromkeys(("vanished", "garbage", "raw", "never read", "refused", "let in"), 0)
+    before, counts = (
+        server.megabytes,
+        dict.fromkeys(("vanished", "garbage", "raw", "never read", "refused", "let in"), 0),
+    )
     attacked = await measure(
         server,
         HONEST,

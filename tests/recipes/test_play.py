@@ -9,9 +9,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from noiseladder import cli
+from noiseladder.recipes.play import WALKS, playground_of
+from noiseladder.serving.walk import Walk
+from recipes.test_video import train_video
 
 pytest.importorskip("fastapi", reason="needs the extra play")
 pytest.importorskip("uvicorn", reason="needs the extra play")
@@ -58,9 +62,31 @@ def test_without_the_extra_it_is_named(capsys: pytest.CaptureFixture[str], monke
     assert "noiseladder[play]" in complaint(capsys)
 
 
+@pytest.mark.slow
+def test_a_run_is_played_beside_the_real_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world of next to nothing, trained for two steps: what matters is that all the pieces fit."""
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
+    assert cli.main(train_video(tmp_path / "run")) == 0
+    playground = playground_of(str(tmp_path / "run"))
+    assert playground.title == "run"
+    assert playground.world.actions[playground.idle or 0] == "wait"
+    recorded = [opening for opening in playground.openings if opening.later is not None]
+    assert len(recorded) == WALKS
+    assert len(playground.openings) > WALKS
+    walk = Walk(playground)
+    first = walk.reset(0)
+    np.testing.assert_array_equal(first.frame, recorded[0].frames[-1])
+    followed = walk.follow()
+    assert recorded[0].later is not None
+    np.testing.assert_array_equal(followed.real, recorded[0].later[0])
+    assert followed.frame.shape == followed.real.shape
+    walk.slide({"steps": 3, "history": 1.5})
+    assert (walk.step(0).calls, len(walk.step(0).levels)) == (6, 4)
+
+
 @pytest.mark.parametrize("public", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_says_where_it_is_and_ends_with_ctrl_c(public: bool) -> None:
-    arguments = ["play", "--port", "0", *(["--public"] if public else [])]
+    arguments = ["play", "true-bouncing", "--port", "0", *(["--public"] if public else [])]
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     with subprocess.Popen(
         [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

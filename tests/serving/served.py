@@ -78,6 +78,10 @@ class CountingWorld:
         self.levels = tuple(np.linspace(1, 0, self.dreaming.steps + 1).tolist())
         return picture(*self.state)
 
+    @property
+    def calls(self) -> int:
+        return len(self.levels) - 1
+
     def snapshot(self) -> tuple[int, int]:
         return self.state
 

@@ -65,6 +65,22 @@ def test_a_dream_begins_with_the_last_real_frame_and_goes_on_in_frames() -> None
     assert model.levels == (1.0, 0.5, 0.0)
 
 
+def test_calls_a_frame_are_told_and_are_those_that_are_made() -> None:
+    for dreaming, expected in ((Dreaming(steps=3), 3), (Dreaming(steps=3, history=2.0), 6)):
+        model, made = world(dreaming), 0
+
+        def counted(*arguments: object) -> None:
+            nonlocal made
+            made += 1
+
+        model.reset(FRAMES, LED, seed=1)
+        assert model.calls == 0
+        handle = model.denoiser.register_forward_hook(counted)
+        model.step(1)
+        handle.remove()
+        assert (model.calls, made) == (expected, expected)
+
+
 def test_the_same_seed_and_actions_dream_the_same_and_others_do_not() -> None:
     model = world()
     model.reset(FRAMES, LED, seed=1)

@@ -6,8 +6,10 @@ import os
 import sys
 import webbrowser
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from cyclopts import Parameter
 
@@ -15,9 +17,16 @@ from noiseladder.serving.limits import Limits
 from noiseladder.serving.page import need_serving
 from noiseladder.serving.playground import Playground
 from noiseladder.serving.server import PORT, Address, serve
+from noiseladder.video.beginnings import numbers_of
+from noiseladder.video.playable import Opening
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
 
+from .real_walks import have_real_walks, real_walks
+from .trained_world import TrainedWorld, load, shipped
+
+TRUE_BOUNCING, FIRST = "true-bouncing", "doom"
 OPENINGS = 12
+WALKS, CONTEXT, LATER = 4, 16, 300
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Play:
     """What is played, and for whom."""
 
     run: str | None = None
-    """The folder of a run of `train video`, or a model that ships; the true bouncing world without it."""
+    """The folder of a `noiseladder train video`, the name of a world that ships, or true-bouncing, no dream."""
     _: KW_ONLY
     port: int = PORT
     """Where the page is; 0 takes a free port."""
@@ -68,14 +77,56 @@ def has_screen() -> bool:
 
 
 def playground_of(run: str | None) -> Playground:
-    """What is played. Raises ValueError, one sentence, for a run that is not there."""
+    """What is played: a run, a world that ships, by its name, or the true bouncing world.
+
+    Raises ValueError, one sentence, for a run that is not there.
+    """
+    ships = shipped()
     if run is None:
-        world = TrueBouncing()
-        return Playground(
-            "Bouncing world",
-            "The true world, not a dream: no run was given. Push the red disc; what is behind the bar is still there.",
-            world,
-            [world.opening(seed) for seed in range(OPENINGS)],
-            RATE,
-        )
-    raise ValueError(f"there is no run {run!r}: give the folder of a run, or nothing for the true bouncing world")
+        run = next((name for name in (FIRST, *ships) if name in ships), TRUE_BOUNCING)
+    if run == TRUE_BOUNCING:
+        return true_bouncing("nothing that was learned is run here")
+    trained = load(run)
+    walks = openings_beside_real_walks(trained)
+    kept = [
+        Opening(frames, np.asarray(led))
+        for frames, led in (trained.beginnings[number] for number in range(len(trained.beginnings)))
+    ]
+    parameters = sum(weight.numel() for weight in trained.denoiser.parameters())
+    return Playground(
+        Path(run).name,
+        f"A dream: every frame falls out of noise, in a network of {parameters / 1e6:.1f} million weights.",
+        trained.model(),
+        [*walks, *kept],
+        trained.beginnings.rate or RATE,
+    )
+
+
+def true_bouncing(why: str) -> Playground:
+    """The world that nobody dreams."""
+    world = TrueBouncing()
+    return Playground(
+        "Bouncing world",
+        f"The true world, not a dream: {why}. Push the red disc; what is behind the bar is still there.",
+        world,
+        [world.opening(seed) for seed in range(OPENINGS)],
+        RATE,
+    )
+
+
+def openings_beside_real_walks(trained: TrainedWorld) -> list[Opening]:
+    """Walks that are recorded now, to be dreamt along and shown beside the dream; none where the world is not here."""
+    if not have_real_walks(trained.recipe):
+        return []
+    print(f"recording {WALKS} real walks to dream beside", flush=True)
+    try:
+        walks = real_walks(trained.recipe, CONTEXT + LATER, WALKS, 0)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"without real walks: {error}", file=sys.stderr)
+        return []
+    found = []
+    for walk in walks:
+        if len(walk) > CONTEXT and walk.actions is not None:
+            led = numbers_of(torch.from_numpy(np.asarray(walk.actions, np.float32)), trained.beginnings.rows).numpy()
+            found.append(Opening(walk.frames[:CONTEXT], led[:CONTEXT], walk.frames[CONTEXT:], led[CONTEXT:]))
+    return found

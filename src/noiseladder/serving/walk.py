@@ -214,7 +214,7 @@ class Walk:
             real,
             levels,
             float(getattr(self.dreaming, "stabilization", 0.0)),
-            int(getattr(self.playground.world, "calls", max(0, len(levels) - 1))) if levels else 0,
+            self.playground.world.calls if levels else 0,
             0 if later is None or self._followed is None else len(later) - self._followed,
             None if self._film is None else len(self._film),
             1e3 * (time.perf_counter() - began),

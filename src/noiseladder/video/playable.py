@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .clip import Clip, Frames
 
-IDLE_NAMES = ("nothing", "no push", "wait", "idle", "none", "noop")
+IDLE_NAMES = ("wait", "nothing", "no push", "idle", "none", "noop")
 
 
 class PlayableWorld(Protocol):
@@ -19,7 +19,7 @@ class PlayableWorld(Protocol):
 
     actions: their names; `step` takes their numbers. dreaming: a frozen dataclass of numbers that says how frames are
     dreamt and may be replaced between two steps, or None where nothing is dreamt. levels: the noise levels that the
-    last frame went through, from 1 down to 0; empty where there were none.
+    last frame went through, from 1 down to 0; empty where there were none. calls: of the network to denoise a frame.
     """
 
     dreaming: Any
@@ -31,6 +31,10 @@ class PlayableWorld(Protocol):
     @property
     def levels(self) -> Sequence[float]:
         """Noise levels of the last frame, first to last."""
+
+    @property
+    def calls(self) -> int:
+        """Denoising calls a frame; 0 where nothing is dreamt."""
 
     def reset(self, frames: Frames, actions: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> Frames:
         """Begin with frames (T, H, W, 3) uint8 and what led to each, (T,), -1 where unknown; returns the last frame."""

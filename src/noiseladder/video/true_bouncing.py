@@ -22,7 +22,8 @@ class TrueBouncing:
 
     dreaming: None = None
     levels: tuple[float, ...] = ()
-    actions = (*ACTIONS, "no push")
+    calls = 0
+    actions = (*ACTIONS, "wait")
 
     def __init__(self, world: BouncingWorld | None = None) -> None:
         self.world = world or BouncingWorld()

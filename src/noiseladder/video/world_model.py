@@ -108,6 +108,11 @@ class WorldModel:
         return self.codec.size
 
     @property
+    def calls(self) -> int:
+        """Denoising calls that a frame like the last one takes; the one that remembers it comes on top."""
+        return max(0, len(self.levels) - 1) * (1 if self.dreaming.history == 1 else 2)
+
+    @property
     def frame(self) -> Frames:
         """The last frame, (size, size, 3) uint8. Raises ValueError before the first reset."""
         if self._frame is None:
