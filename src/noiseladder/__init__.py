@@ -23,7 +23,7 @@ _HOMES = {
     "diffusion.noise": "Cosine Flow Linear LogSNR NoiseSchedule Sigmoid",
     "diffusion.objective": "DiffusionForcing FusedSNR MinSNR SigmoidWeight",
     "diffusion.particles": "Particles best_of particles",
-    "diffusion.sampling": "DDIM Step draw_noise final rollout sample",
+    "diffusion.sampling": "DDIM AngleStep Step draw_noise final rollout sample",
     "diffusion.scheduling_matrix": (
         "autoregressive causal_delay check_matrix chunks full_sequence keyframes network_calls pyramid "
         "staircase trapezoid"
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .diffusion.particles import Particles as Particles, best_of as best_of, particles as particles
     from .diffusion.sampling import (
         DDIM as DDIM,
+        AngleStep as AngleStep,
         Step as Step,
         draw_noise as draw_noise,
         final as final,

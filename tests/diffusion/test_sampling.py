@@ -20,7 +20,7 @@ from noiseladder.diffusion.denoiser import Denoised, Denoiser
 from noiseladder.diffusion.guidance import EnergyGuided
 from noiseladder.diffusion.memory import ShortMemory
 from noiseladder.diffusion.noise import Cosine, Flow, Linear, LogSNR, Sigmoid
-from noiseladder.diffusion.sampling import DDIM, Step, draw_noise, final, rollout, sample
+from noiseladder.diffusion.sampling import DDIM, AngleStep, Step, draw_noise, final, rollout, sample
 from noiseladder.diffusion.state import State
 from noiseladder.recipes import hidden_markov, linear_gaussian
 
@@ -421,6 +421,48 @@ def test_the_next_token_of_a_process_has_its_law_after_two_steps():
     low, high = final(sample(KALMAN, noise, matrix, state=state[[0, 0]], step=step)).flatten().tolist()
     assert low == pytest.approx(said.mean.item(), abs=1e-12)
     assert high - low == pytest.approx(said.variance.item() ** 0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_standard_normal_tokens_are_exact_after_any_number_of_steps_along_the_circle(schedule, steps):
+    assert sampled(schedule, 0.0, 1.0, steps, AngleStep())[1] == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("variance", "mean", "kept"), [(0.1, 1.057, 0.082), (0.5, 1.084, 0.495), (1.5, 1.101, 1.483)])
+def test_eight_steps_along_the_circle_are_nearly_as_wide_as_the_token_and_overshoot_its_mean(variance, mean, kept):
+    found, deviation = sampled(Cosine(), 1.0, variance, 8, AngleStep())
+    assert (found, deviation**2) == (pytest.approx(mean, abs=1e-3), pytest.approx(kept, abs=1e-3))
+    assert sampled(Cosine(), 1.0, variance, 8, DDIM)[1] ** 2 < 0.75 * variance
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_many_steps_along_the_circle_reach_the_flow_map(schedule):
+    errors = [abs(sampled(schedule, 0.7, 0.3, steps, AngleStep())[0] - 0.7) for steps in (100, 400)]
+    assert errors[1] < errors[0] / 1.8
+    assert errors[1] < 0.01
+
+
+def test_a_step_along_the_circle_in_single_precision_changes_no_radius():
+    """Alpha^2 + sigma^2 is 1 but for rounding, which must not creep into the tokens."""
+    tokens = torch.randn(50, 3, 4, generator=torch.Generator().manual_seed(0))
+    levels = torch.rand(50, 3, generator=torch.Generator().manual_seed(1))
+    still = Denoised(torch.zeros_like(tokens), torch.zeros_like(tokens))
+    assert torch.equal(AngleStep()(Cosine(), tokens, still, levels, levels * 0.5), tokens)
+
+
+def test_a_step_along_the_circle_holds_tokens_whose_level_stays():
+    tokens = torch.randn(2, 3, 4)
+    levels = torch.tensor([[0.5, 1.0, 0.0]]).expand(2, -1)
+    assert torch.equal(AngleStep()(Flow(), tokens, Denoised(tokens * 0, tokens), levels, levels), tokens)
+
+
+@pytest.mark.parametrize(
+    "options", [{"eta": 1.0, "generators": torch.Generator()}, {"second_order": True}, {"variance": 1.0}]
+)
+def test_a_step_along_the_circle_refuses_what_it_would_ignore(options):
+    with pytest.raises(ValueError, match="an AngleStep draws nothing, is of first order and has no variance"):
+        AngleStep(**options)
 
 
 # Roll-outs.

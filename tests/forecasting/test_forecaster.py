@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from noiseladder.forecasting import Calendar, Forecaster, ForecasterOptions, Panel, panel_from_frame
+from noiseladder.forecasting import Calendar, Forecast, Forecaster, ForecasterOptions, Panel, panel_from_frame
 from noiseladder.forecasting.calibration import spread_factor, trusted, widen
 from noiseladder.forecasting.forecaster import check_learnable
+from noiseladder.forecasting.model import NO_CALENDAR, Reading, keeps
 
 TINY = ForecasterOptions(
     horizon=5, context=10, width=8, batch=4, steps=6, validate_every=6, threads=1, held_out=30, sampling_steps=3
@@ -203,3 +204,61 @@ def test_calendar_features_are_known_in_advance():
     assert features[0, :7].argmax() == 1  # a Tuesday
     assert Calendar.for_frequency("h").hour
     assert not Calendar.for_frequency("MS").week
+
+
+def one_series(values: np.ndarray, frequency: str) -> Panel:
+    times = pd.date_range("2015-01-01", periods=len(values), freq=frequency, name="ds")
+    return panel_from_frame(pd.DataFrame({"y": values}, times))
+
+
+def test_what_wanders_with_the_seasons_keeps_its_calendar_and_is_not_turned_over():
+    """A yearly wave looks like wandering from week to week; its calendar was once thrown away and its rise mirrored."""
+    random = np.random.default_rng(0)
+    wave = 50 + 10 * np.sin(2 * np.pi * np.arange(300) / 52.18) + random.normal(size=300)
+    reading = Reading.fit(one_series(wave, "W"), replace(TINY, held_out=0))
+    assert bool(reading.normalizer.wandering.all())
+    assert reading.calendar == Calendar(week=False, year=2)
+    assert not reading.mirrored
+
+
+def test_what_wanders_without_a_calendar_is_turned_over():
+    walks = [100 + np.random.default_rng(seed).normal(size=400).cumsum() for seed in range(20)]
+    readings = [Reading.fit(one_series(walk, "D"), TINY) for walk in walks]
+    wandering = [reading for reading in readings if bool(reading.normalizer.wandering.all())]
+    assert len(wandering) >= 18  # a short walk may return by chance
+    for reading in wandering:
+        assert reading.calendar == NO_CALENDAR
+        assert reading.mirrored
+        assert bool((reading.normalizer.shift == 0).all())
+
+
+def test_chance_alone_explains_as_much_as_it_should():
+    features = Calendar(hour=True).features(pd.date_range("2024-01-01", periods=900, freq="h"))
+    noise = torch.randn(900, 50, generator=torch.Generator().manual_seed(0)).double()
+    assert not keeps(features, noise)
+    noise[::7] = torch.nan
+    assert not keeps(features, noise)
+    assert keeps(features, noise + 2 * features[:, 5:6])
+
+
+def test_a_drift_that_is_sure_goes_on():
+    """Rises and falls were once equally likely, whatever the past of a series said."""
+    random = np.random.default_rng(1)
+    growth = np.exp(0.01 * (0.7 + random.normal(size=250)).cumsum())
+    fitted = Forecaster.fit(one_series(growth, "D"), replace(TINY, held_out=0, steps=2))
+    futures = fitted.predict(samples=400).samples[:, -1, 0]
+    expected = 0.01 * 0.7 * TINY.horizon
+    assert abs(float((futures / growth[-1]).log().mean()) / expected - 1) < 0.4
+
+
+@pytest.mark.parametrize("series", [1, 2, 5])
+def test_nothing_of_the_picture_is_cut_off(series):
+    random = np.random.default_rng(0)
+    values = pd.DataFrame(10 + random.normal(size=(60, series)), pd.date_range("2024-01-01", periods=60))
+    past = panel_from_frame(values.rename(columns=str))
+    figure = Forecast(torch.randn(20, 5, series).double(), past.future_times(5), past).plot(truth=torch.ones(5, series))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    frame_of_it, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= frame_of_it.x0
+    assert frame_of_it.x1 <= whole.x1

@@ -61,7 +61,8 @@ def broken(**changes: object) -> pd.DataFrame:
         (broken(ds=(2, "yesterdayish")), "column 'ds', row 3 holds 'yesterdayish', expected a date"),
         (pd.concat([wide(), wide().tail(1)]), "is there twice"),
         (wide().iloc[::-1], "not sorted"),
-        (wide().drop(index=[5]), "irregular: 2024-01-05.*2024-01-07.*--frequency"),
+        (wide().iloc[[0, 1, 2, 5, 6, 9, 10]], "irregular: 2024-01-03.*2024-01-06.*--frequency"),
+        (broken(ds=(5, pd.Timestamp("2024-01-06 03:00"))), "irregular: 2024-01-05.*2024-01-06 03.*--frequency"),
         (wide().head(0), "no rows"),
         (wide()[["ds"]], "only the column 'ds'"),
         (wide().assign(ds=range(30)), "holds numbers, expected dates"),
@@ -102,3 +103,45 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "not.parquet").write_text("no")
     with pytest.raises(ValueError, match="cannot be read as Parquet"):
         read_table(tmp_path / "not.parquet")
+
+
+@pytest.mark.parametrize(
+    ("times", "frequency"),
+    [
+        (pd.bdate_range("2022-01-03", periods=60), "B"),
+        (pd.date_range("2022-01-03", periods=60), "D"),
+        (pd.date_range("2022-01-02", periods=60, freq="W"), "W-SUN"),
+        (pd.date_range("2022-01-01", periods=60, freq="MS"), "MS"),
+        (pd.date_range("2022-01-01", periods=60, freq="h"), "h"),
+        (pd.date_range("2022-01-01", periods=60, freq="15min"), "15min"),
+    ],
+)
+def test_a_few_steps_left_out_are_missing_values(times, frequency):
+    there = times.delete([7, 8, 31])
+    panel = panel_from_frame(pd.DataFrame({"ds": there, "a": range(len(there))}))
+    assert panel.frequency == frequency
+    assert panel.times.equals(times.rename("ds"))
+    assert panel.values.isnan().nonzero()[:, 0].tolist() == [7, 8, 31]
+
+
+@pytest.mark.parametrize("names", [("ds", "y"), ("timestamp", "target")])
+def test_a_long_table_of_one_series_needs_no_name_for_it(names):
+    frame = pd.DataFrame({names[0]: wide()["ds"], names[1]: wide()["a"]})
+    panel = panel_from_frame(frame)
+    assert panel.names == (names[1],)
+    assert torch.equal(panel.values[:, 0], panel_from_frame(wide()).values[:, 0])
+
+
+def test_what_spreadsheets_write_where_the_comma_is_a_decimal_point(tmp_path):
+    rows = [f"{day:02}.02.2024;{day},5" for day in range(1, 11)]
+    (tmp_path / "table.csv").write_text("\n".join(["Datum;Wert", *rows]), encoding="utf-8-sig")
+    panel = panel_from_frame(read_table(tmp_path / "table.csv"))
+    assert panel.values[:, 0].tolist() == [day + 0.5 for day in range(1, 11)]
+    assert panel.times[1] == pd.Timestamp("2024-02-02")
+    assert panel.names == ("Wert",)
+
+
+def test_years_may_be_whole_numbers():
+    panel = panel_from_frame(pd.DataFrame({"year": range(1990, 2010), "a": range(20)}))
+    assert panel.times[-1] == pd.Timestamp("2009-01-01")
+    assert panel.future_times(2)[-1] == pd.Timestamp("2011-01-01")

@@ -52,6 +52,7 @@ def test_the_command_writes_quantiles_samples_a_picture_and_a_model_that_can_be_
         ("ds,a\n2024-01-01,1\n2024-01-02,2\n2024-01-03,2\n", ["--frequency", "never"], "unknown frequency 'never'"),
         ("unique_id,ds\na,2024-01-01\n", [], "has unique_id but not ds, y|has unique_id, ds but not y"),
         ("steady", [], "series 'a' is constant"),
+        ("ended", ["--horizon", "5", "--context", "9"], "'a' has no value in the last 10 steps.*drop it"),
         ("random", ["--horizon", "70"], "too few for a horizon of 70"),
         ("random", ["--horizon", "0"], "--horizon is 0"),
         ("random", ["--quantiles", "90"], "--quantiles holds 90"),
@@ -64,10 +65,13 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(content, arguments, me
     import re
 
     path = tmp_path / "table.csv"
-    if content in ("steady", "random"):
+    if content in ("steady", "random", "ended"):
         times = pd.date_range("2024-01-01", periods=90, name="ds")
         noise = np.random.default_rng(0).normal(size=90)
-        pd.DataFrame({"a": 3.0 + 0 * noise if content == "steady" else noise}, times).to_csv(path)
+        values = pd.DataFrame({"a": 3.0 + 0 * noise if content == "steady" else noise, "b": noise}, times)
+        if content == "ended":
+            values.loc[times[-10:], "a"] = np.nan
+        values.to_csv(path)
     elif content is not None:
         path.write_text(content)
     output = tmp_path / "output"
@@ -76,6 +80,11 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(content, arguments, me
     assert re.search(message, said), said
     assert said.count("\n") == 1
     assert not output.exists()
+
+
+def test_what_was_read_is_said_before_training(table, tmp_path, capsys):
+    assert main(["forecast", str(table), *QUICK, "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("2 series of 90 steps (D), 2024-01-01 00:00:00 to 2024-03-30 00:00:00\n")
 
 
 def test_the_recipe_trains_on_windows_of_a_file(table):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 WANDERING = 0.5
+DRIFTING = 4.0
 SMALLEST_SCALE = 1e-8
 SMALLEST_EIGENVALUE = 1e-3
 
@@ -37,9 +38,9 @@ class Normalizer:
     logarithmic: the series is read as its logarithm. wandering: its tokens are increments. relative: its context
     is divided by its mean (a level that never falls below zero), else by the usual spread. usual: usual volatility
     (wandering), level (relative) or spread of a context. middle: the usual level. shift, spread: mean and deviation of
-    what is left. correlation: `(D, D)`, of increments that wander together; the identity elsewhere and where values
-    are missing. Tokens are made uncorrelated by it, so that a random walk is white noise and only what differs from
-    one has to be learned.
+    what is left; increments have the mean 0 unless theirs is over DRIFTING standard errors from it. correlation:
+    `(D, D)`, of increments that wander together; the identity elsewhere and where values are missing. Tokens are made
+    uncorrelated by it, so that a random walk is white noise and only what differs from one has to be learned.
     prior, prior_correlation: how much of a context's variance and correlation is the usual one.
     half_life: steps after which a context's increment counts half for its volatility, 0 for never.
     """
@@ -96,7 +97,7 @@ class Normalizer:
         starts = torch.arange(0, len(steps) - length, max(1, horizon // 4))
         windows = values[starts[:, None] + torch.arange(length + 1)]
         future = draft.tokens(windows, draft.anchor(windows[:, : context + 1]))[:, context:].flatten(0, 1)
-        shift = torch.where(wandering, 0.0, _mean(future, 0))
+        shift = torch.where(wandering & ~drifting(values, steps), 0.0, _mean(future, 0))
         spread = _deviation(future, shift, 0).clamp(min=SMALLEST_SCALE)
         together = future / spread
         if not bool(together.isnan().any()):
@@ -190,6 +191,14 @@ def variance_ratio(values: Tensor, lag: int = 20) -> Tensor:
     one, many = values.diff(dim=0), values[lag:] - values[:-lag]
     below = lag * _deviation(one, _mean(one, 0), 0) ** 2
     return torch.where(below > 0, _deviation(many, _mean(many, 0), 0) ** 2 / below, 0.0)
+
+
+def drifting(values: Tensor, steps: Tensor) -> Tensor:
+    """Whether the mean of increments `(T - 1, D)` of values `(T, D)` is surely not 0, `(D,)`."""
+    mean = _mean(steps, 0)
+    # Increments that hang together say less about their mean than as many independent ones.
+    error = _deviation(steps, mean, 0) * (variance_ratio(values).clamp(min=1) / (~steps.isnan()).sum(0)).sqrt()
+    return mean.abs() > DRIFTING * error
 
 
 def last_known(values: Tensor) -> Tensor:

@@ -119,6 +119,47 @@ class Step:
 DDIM = Step(eta=0.0)
 
 
+@dataclass(frozen=True)
+class AngleStep(Step):
+    """An Euler step of the probability flow in the angle: few steps make tokens of any variance nearly wide enough.
+
+    With r = sqrt(a^2 + b^2) and angle = atan2(b, a): x' / r' = (x + (angle' - angle) (a noise - b clean)) / r. Exact
+    for standard normal tokens of mean 0. What it pays is the mean, which n steps overshoot by up to pi / (4 n): in 8
+    by 9.5 % for a token of variance 1, by 2 % for a certain one. `Step(variance=...)` has exact means instead, and the
+    width of one variance.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eta > 0 or self.second_order or self.variance > 0:
+            raise ValueError(
+                f"an AngleStep draws nothing, is of first order and has no variance, but eta is {self.eta},"
+                f" second_order {self.second_order} and variance {self.variance}: use Step for these"
+            )
+
+    def __call__(
+        self,
+        schedule: NoiseSchedule,
+        noisy: Tensor,
+        denoised: Denoised,
+        levels: Tensor,
+        next_levels: Tensor,
+        fresh: Tensor | None = None,
+        previous: Previous | None = None,
+    ) -> Tensor:
+        """Tokens (B, T, ...) at `next_levels` (B, T); those whose level does not change are returned as they are."""
+        alpha, sigma = schedule.shares(levels, noisy)
+        next_alpha, next_sigma = schedule.shares(next_levels, noisy)
+        turn = torch.atan2(next_sigma, next_alpha) - torch.atan2(sigma, alpha)
+        moved = noisy + turn * (alpha * denoised.noise - sigma * denoised.clean)
+        # In float64, so that it is 1 to the bit for float32 tokens of a variance-preserving schedule.
+        radius, next_radius = (
+            torch.hypot(schedule.alpha(at), schedule.sigma(at)) for at in (levels.double(), next_levels.double())
+        )
+        moved = spread(next_radius / radius, noisy).to(noisy) * moved
+        return torch.where(spread(levels == next_levels, noisy), noisy, moved)
+
+
 def extrapolate(
     schedule: NoiseSchedule,
     noisy: Tensor,

@@ -120,10 +120,8 @@ class Forecaster:
             )
         if len(past) <= context:
             raise ValueError(f"the past has {len(past)} steps, expected at least {context + 1}: the context and one")
+        check_recent(past, context)
         recent = past.values[-context - 1 :]
-        unknown = [name for name, series in zip(past.names, recent.T) if bool(series.isnan().all())]
-        if unknown:
-            raise ValueError(f"series {unknown[0]!r} has no value in the last {context + 1} steps")
         times = past.times[-context:].append(past.future_times(horizon))
         return recent, self.reading.calendar.features(times)
 
@@ -194,6 +192,16 @@ def check_learnable(panel: Panel, options: ForecasterOptions) -> None:
             raise ValueError(f"series {name!r} holds infinite values, expected finite ones or NaN where missing")
         if len(known) < 2 or bool((known == known[0]).all()):
             raise ValueError(f"series {name!r} is constant: there is nothing to learn, drop it")
+
+
+def check_recent(past: Panel, context: int) -> None:
+    """Raise ValueError for a series of which nothing is known where a forecast would start."""
+    for name, series in zip(past.names, past.values[-context - 1 :].T):
+        if bool(series.isnan().all()):
+            raise ValueError(
+                f"series {name!r} has no value in the last {context + 1} steps, from which a forecast would start:"
+                " drop it"
+            )
 
 
 def _reading(recipe: dict[str, Any]) -> Reading:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 LONG = (("unique_id", "ds", "y"), ("item_id", "timestamp", "target"))
 TIME_NAMES = ("ds", "timestamp", "date", "time", "datetime")
 
+SINGLE = (("ds", "y"), ("timestamp", "target"))  # a long table of one series needs no name for it
+
+OFTEN_THERE = 0.8  # share of steps a table must have for the others to be taken for missing
+
 LARGEST = 1e18  # the network computes in float32, and its squares must fit
 
 
@@ -26,7 +30,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: expected a header and rows of values")
     try:
-        table = pandas.read_parquet(path) if path.suffix in (".parquet", ".pq") else pandas.read_csv(path)
+        table = pandas.read_parquet(path) if path.suffix in (".parquet", ".pq") else _read_csv(path)
     except Exception as error:
         kind = "Parquet" if path.suffix in (".parquet", ".pq") else "CSV"
         raise ValueError(f"{path} cannot be read as {kind}: {' '.join(str(error).split())}") from error
@@ -35,12 +39,23 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV with commas, or as spreadsheets write it where the comma is the decimal point, or with tabs."""
+    pandas = need_pandas()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    separator = next((mark for mark in (",", ";", "\t") if mark in header), ",")
+    table: pd.DataFrame = pandas.read_csv(path, sep=separator, decimal="," if separator == ";" else ".")
+    return table
+
+
 def panel_from_frame(frame: pd.DataFrame, frequency: str | None = None) -> Panel:
     """Read a data frame, long (`unique_id, ds, y` or `item_id, timestamp, target`) or wide (a column a series).
 
-    The time of a wide frame is its index, a column called ds, timestamp, date, time or datetime, or the first one.
-    frequency: a pandas offset such as D, B, h, 15min, MS; taken from the timestamps when not given. With it, steps
-    that the table leaves out are missing values.
+    A long table of one series may go without its name. The time of a wide frame is its index, a column called ds,
+    timestamp, date, time or datetime, or the first one; years may be whole numbers. frequency: a pandas offset such as
+    D, B, h, 15min, MS; taken from the timestamps when not given. Steps that the table leaves out are missing values;
+    without a frequency given, at least 80 % of the steps must be there.
 
     Raises ValueError, naming row and column, for cells that are not finite numbers (empty cells are missing
     values), timestamps that are no dates, twice there, unsorted or irregular, and series without two values.
@@ -81,6 +96,9 @@ def need_pandas() -> Any:
 
 def _check_columns(frame: pd.DataFrame) -> None:
     """Raise ValueError for a frame that wants to be long but lacks a column."""
+    with_times = isinstance(frame.index, need_pandas().DatetimeIndex)
+    if with_times or any(set(frame.columns) == set(names) for names in SINGLE):
+        return
     for names in LONG:
         there = [name for name in names if name in frame.columns]
         missing = [name for name in names if name not in frame.columns]
@@ -139,12 +157,16 @@ def _numbers(columns: pd.DataFrame) -> pd.DataFrame:
 
 def _times(column: pd.Series) -> pd.DatetimeIndex:
     pandas = need_pandas()
+    if pandas.api.types.is_integer_dtype(column) and column.between(1000, 2999).all():
+        return pandas.DatetimeIndex(pandas.to_datetime(column.astype(str), format="%Y"))
     if pandas.api.types.is_numeric_dtype(column):
         raise ValueError(
             f"the time column {column.name!r} holds numbers, expected dates such as 2026-01-31: name the time column"
             " ds, timestamp or date"
         )
-    times = pandas.to_datetime(column, errors="coerce")
+    # With points the day comes first, whatever the country; with slashes it depends, so there pandas decides.
+    dotted = bool(column.astype(str).str.match(r"\d{1,2}\.\d{1,2}\.\d{4}").all())
+    times = pandas.to_datetime(column, errors="coerce", dayfirst=dotted)
     if times.isna().any():
         row = int(times.isna().to_numpy().argmax())
         raise ValueError(
@@ -159,13 +181,13 @@ def _regular(times: pd.DatetimeIndex, frequency: str | None) -> tuple[str, pd.Da
     if len(times) < 3:
         raise ValueError(f"the table has {len(times)} steps, expected many more than the horizon")
     if frequency is None:
-        frequency = pandas.infer_freq(times)
+        frequency = pandas.infer_freq(times) or _frequency_with_gaps(times)
     if frequency is None:
         gaps = times[1:] - times[:-1]
         usual = gaps.value_counts().index[0]
         odd = int((gaps != usual).argmax())
         raise ValueError(
-            f"timestamps are irregular: {times[odd]} is followed by {times[odd + 1]}, while most are {usual} apart;"
+            f"timestamps are irregular: {times[odd]} is followed by {times[odd + 1]}, while {usual} is usual;"
             " give --frequency (D, B, h, 15min, MS ...) and steps left out become missing values"
         )
     try:
@@ -177,3 +199,16 @@ def _regular(times: pd.DatetimeIndex, frequency: str | None) -> tuple[str, pd.Da
     if len(off):
         raise ValueError(f"the timestamp {off[0]} does not fit the frequency {frequency}: give another --frequency")
     return str(frequency), every
+
+
+def _frequency_with_gaps(times: pd.DatetimeIndex) -> str | None:
+    """The frequency of which the timestamps leave out a few steps, or None."""
+    pandas = need_pandas()
+    usual = (times[1:] - times[:-1]).value_counts().index[0]
+    week = [f"W-{day}" for day in sorted({*times.strftime("%a").str.upper()})]
+    plain = pandas.tseries.frequencies.to_offset(usual).freqstr
+    for frequency in ["YS", "QS", "MS", "ME", *(week if len(week) == 1 else []), "B", plain]:
+        every = pandas.date_range(times[0], times[-1], freq=frequency)
+        if len(times) >= OFTEN_THERE * len(every) and bool(times.isin(every).all()):
+            return frequency
+    return None

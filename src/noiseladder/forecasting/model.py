@@ -13,18 +13,22 @@ from noiseladder.data.windows import cut, draw_starts
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
-from noiseladder.diffusion.sampling import rollout
+from noiseladder.diffusion.sampling import AngleStep, rollout
 from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.diffusion.training_levels import Mixture, clean, independent
 from noiseladder.networks.recurrent import RecurrentNetwork
 from noiseladder.training.experiment import Experiment
 
-from .angle_step import AngleStep
 from .calendar import Calendar
 from .calibration import widen
 from .objective import AfterContext
 from .options import ForecasterOptions
 from .panel import Panel
+
+NO_CALENDAR = Calendar(week=False, year=0)
+
+SURE = 6.0
+"""How many standard deviations above chance a calendar must explain increments to be believed."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,15 @@ class Reading:
         )
         calendar = Calendar.for_frequency(panel.frequency) if calendar is None else calendar
         if bool(normalizer.wandering.all()):
-            calendar = Calendar(week=False, year=0)  # increments of what wanders keep no calendar
+            increments = normalizer.steps(training[None])[0]
+            if not keeps(calendar.features(panel.times[1 : len(training)]), increments):
+                calendar = NO_CALENDAR
         return cls(normalizer, calendar, options)
 
     @property
     def mirrored(self) -> bool:
-        """Whether every series wanders, so that a path and its mirror image are equally likely."""
-        return self.options.mirror and bool(self.normalizer.wandering.all())
+        """Whether every series wanders without a calendar: then a path and its mirror image are equally likely."""
+        return self.options.mirror and bool(self.normalizer.wandering.all()) and self.calendar == NO_CALENDAR
 
     def condition(self, anchor: Anchor, features: Tensor) -> Tensor:
         """Calendar features `(B, T, C)` and what scaling took away, on every step: `(B, T, C + D)`."""
@@ -69,6 +75,26 @@ class Reading:
         condition = self.condition(anchor, cut(features, starts + 1, length))
         missing = tokens.isnan()
         return Batch(tokens, condition, ~missing if bool(missing.any()) else None)
+
+
+def keeps(features: Tensor, increments: Tensor) -> bool:
+    """Whether calendar features `(T, C)` explain increments `(T, D)` of any series better than chance.
+
+    Without a calendar the share explained by k features times the number of increments is chi-squared with k degrees of
+    freedom, of mean k and variance 2 k.
+    """
+    centered = (features - features.mean(0)).double()
+    for series in increments.T:
+        known = ~series.isnan()
+        told, said = centered[known], series[known] - series[known].mean()
+        count = int(torch.linalg.matrix_rank(told)) if told.numel() else 0
+        if count == 0 or len(said) < 3 * count:
+            continue
+        explained = told @ torch.linalg.lstsq(told, said[:, None], driver="gelsd").solution
+        share = float(explained.square().sum() / said.square().sum())
+        if len(said) * share > count + SURE * (2 * count) ** 0.5:
+            return True
+    return False
 
 
 def make_denoiser(series: int, condition: int, missing: bool, options: ForecasterOptions) -> Denoiser:

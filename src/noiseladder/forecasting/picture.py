@@ -25,7 +25,8 @@ def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int
     shown = min(most, len(forecast.names))
     across = min(4, math.ceil(math.sqrt(shown)))
     down = math.ceil(shown / across)
-    figure = Figure(figsize=(3.6 * across, 2.3 * down + 0.5), layout="constrained")
+    size = (7.2, 3.2) if shown == 1 else (3.6 * across, 2.3 * down)
+    figure = Figure(figsize=(size[0], size[1] + 0.5), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flatten()
     past = forecast.past.values[-history:].numpy()
     before = forecast.past.times[-history:]
@@ -46,7 +47,7 @@ def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int
             axes.plot(forecast.times, truth[:, number].numpy(), color=TRUTH, linewidth=0.9, label="what happened")
         axes.axvline(before[-1], color=PALE, linewidth=0.6, linestyle=":")
         axes.set_title(forecast.names[number], fontsize=9, loc="left")
-        locator = AutoDateLocator(maxticks=5)
+        locator = AutoDateLocator(minticks=2, maxticks=5)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.xaxis.get_offset_text().set_fontsize(7)

@@ -15,7 +15,7 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.forecasting.calendar import Calendar, us_special_days
 from noiseladder.forecasting.datasets import chicago, ecb
 from noiseladder.forecasting.forecast import Forecast as Futures
-from noiseladder.forecasting.forecaster import Forecaster, check_learnable, fitted_options
+from noiseladder.forecasting.forecaster import Forecaster, check_learnable, check_recent, fitted_options
 from noiseladder.forecasting.frames import panel_from_frame, read_table
 from noiseladder.forecasting.model import Reading, make_experiment
 from noiseladder.forecasting.options import ForecasterOptions
@@ -71,6 +71,7 @@ def forecast(options: Annotated[Forecast, Parameter(name="*")] = Forecast()) -> 
     """Forecast a table of series: many joint futures, their quantiles, and a picture."""
     check(options)
     panel, calendar = read(options)
+    print(described(panel))
     output = options.output or Path(f"forecast-{options.file.stem if options.file else options.data.value}")
     if options.run is not None:
         forecaster = Forecaster.load(options.run / "model")
@@ -107,6 +108,14 @@ def read(options: Forecast) -> tuple[Panel, Calendar | None]:
     return chicago(), Calendar(special_days=us_special_days())
 
 
+def described(panel: Panel) -> str:
+    """What was read, in one line, so that a wrong guess shows before training."""
+    count, first, last = len(panel.names), panel.times[0], panel.times[-1]
+    gaps = int(panel.values.isnan().sum())
+    missing = f", {gaps} of {panel.values.numel()} values missing" if gaps else ""
+    return f"{count} series of {len(panel)} steps ({panel.frequency}), {first} to {last}{missing}"
+
+
 def fit(panel: Panel, calendar: Calendar | None, options: Forecast) -> Forecaster:
     """Train in front of the user."""
     wanted = ForecasterOptions(horizon=options.horizon, seed=options.seed)
@@ -116,6 +125,7 @@ def fit(panel: Panel, calendar: Calendar | None, options: Forecast) -> Forecaste
         wanted = replace(wanted, steps=options.steps)
     wanted = fitted_options(wanted, panel)
     check_learnable(panel, wanted)
+    check_recent(panel, wanted.context)  # before training, not after it
     if options.minutes is not None:
         wanted = replace(wanted, steps=steps_in(options.minutes, panel, calendar, wanted))
     line = Progress(sys.stderr, wanted.steps)
