@@ -205,8 +205,8 @@ def _frequency_with_gaps(times: pd.DatetimeIndex) -> str | None:
     """The frequency of which the timestamps leave out a few steps, or None."""
     pandas = need_pandas()
     usual = (times[1:] - times[:-1]).value_counts().index[0]
-    week = [f"W-{day}" for day in sorted({*times.strftime("%a").str.upper()})]
-    plain = pandas.tseries.frequencies.to_offset(usual).freqstr
+    week = [f"W-{day}" for day in sorted({*times.day_name().str[:3].str.upper()})]
+    plain: str = pandas.tseries.frequencies.to_offset(usual).freqstr
     for frequency in ["YS", "QS", "MS", "ME", *(week if len(week) == 1 else []), "B", plain]:
         every = pandas.date_range(times[0], times[-1], freq=frequency)
         if len(times) >= OFTEN_THERE * len(every) and bool(times.isin(every).all()):
