@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ class SequenceNetwork(Protocol):
     """Any module that reads a sequence and says what it has read in a State.
 
     tokens (B, T, ...), levels (B, T) or (B, T, D), condition (B, T, C) or None -> output like tokens, new state.
-    `causal`: output t depends on tokens <= t only. A network may also offer `prepare(state) -> State`, which
-    does the work that the next calls with this state have in common, `query(...)` for two streams, and the halves of a
-    call where one alone is cheaper: `look(...) -> output` and `read(...) -> State`.
+    `causal`: output t depends on tokens <= t only. A network may also offer `prepare(state) -> State`, which does
+    the work that the next calls with this state have in common, `query(...)` for two streams (`AnswersQueries`), and
+    the two halves of a call, where one alone is cheaper (`WorksInHalves`).
     """
 
     causal: bool
@@ -55,6 +55,19 @@ class AnswersQueries(Protocol):
         query_levels: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """tokens, query_tokens (B, T, ...); levels, query_levels (B, T) -> (output, query output)."""
+        ...
+
+
+@runtime_checkable
+class WorksInHalves(Protocol):
+    """A network that can give the output alone, or the new state alone; arguments as in its call."""
+
+    def look(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> Tensor:
+        """The output, without reading the tokens into a state."""
+        ...
+
+    def read(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> State:
+        """The new state, without looking at what lies under the noise."""
         ...
 
 
@@ -138,6 +151,8 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         self.network, self.schedule, self.prediction = network, schedule, prediction
+        # A network may have a layer called `read`: only both names together mean halves. Asked once, for it is slow.
+        self.in_halves = isinstance(network, WorksInHalves)
 
     @property
     def causal(self) -> bool:
@@ -164,12 +179,11 @@ class Denoiser(nn.Module):
         check_shapes(noisy, levels, condition)
         check_levels(levels)
         state = self.initial_state(len(noisy)) if state is None else state
-        look = getattr(self.network, "look", None)
         hidden = hide_pure_noise(noisy, levels)
-        if look is None:
-            output, _ = self.network(hidden, levels, condition, state)
+        if self.in_halves:
+            output = cast(WorksInHalves, self.network).look(hidden, levels, condition, state)
         else:
-            output = look(hidden, levels, condition, state)
+            output, _ = self.network(hidden, levels, condition, state)
         return self.interpret(output, noisy, levels)
 
     def observe(
@@ -204,10 +218,9 @@ class Denoiser(nn.Module):
             raise ValueError(f"noise has shape {tuple(noise.shape)}, expected that of the tokens {tuple(tokens.shape)}")
         tokens = torch.where(seen, tokens, 0.0)
         noisy = self.schedule.mix(tokens, torch.zeros_like(tokens) if noise is None else noise, levels)
-        read = getattr(self.network, "read", None)
         hidden = hide_pure_noise(noisy, levels)
-        if read is not None:
-            return cast(State, read(hidden, levels, condition, state))
+        if self.in_halves:
+            return cast(WorksInHalves, self.network).read(hidden, levels, condition, state)
         return self.network(hidden, levels, condition, state)[1]
 
     def interpret(self, output: Tensor, noisy: Tensor, levels: Tensor) -> Denoised:

@@ -4,6 +4,7 @@ from .calendar import Calendar, us_special_days
 from .forecast import Forecast
 from .forecaster import Forecaster
 from .frames import panel_from_frame, read_table
+from .gluon_predictor import GluonPredictor
 from .options import ForecasterOptions
 from .panel import Panel
 
@@ -12,6 +13,7 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "ForecasterOptions",
+    "GluonPredictor",
     "Panel",
     "panel_from_frame",
     "read_table",
