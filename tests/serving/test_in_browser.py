@@ -1,6 +1,9 @@
 """The page in a real browser, headless: keys and fingers move the picture, films arrive, lost worlds return."""
 
+import os
 import re
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +21,8 @@ from noiseladder.data.video_files import probe, read_frames
 from noiseladder.serving.limits import Limits
 from noiseladder.serving.playground import Playground
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
-from serving.browser import DESK, PHONE, browser, chromium
-from serving.served import SIZE, CountingWorld, Served, counting, opening, served
+from serving.browser import DESK, FLAGS, PHONE, browser, chromium
+from serving.served import CountingWorld, Served, counting, opening, served, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -216,7 +219,7 @@ def test_a_recording_is_downloaded(chrome: Any, format: str, tmp_path: Path) -> 
         arriving.value.save_as(path)
         assert arriving.value.suggested_filename.endswith(f".{format}")
     film = probe(path)
-    assert (film.height, film.width) == (256, 256)
+    assert (film.height, film.width) == (192, 192)
     frames = list(read_frames(path))
     assert len(frames) >= 5
     assert (frames[0] != frames[-1]).any()
@@ -290,6 +293,22 @@ def test_a_public_page_is_opened_with_the_address_that_holds_the_token(chrome: A
             connected(tab)
 
 
+def test_a_browser_that_is_killed_leaves_its_place(tmp_path: Path) -> None:
+    with served(counting()) as page:
+        command = [chromium() or "", *FLAGS, "--headless=new", f"--user-data-dir={tmp_path}", page.url]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            assert until(lambda: len(page.house.seats) == 1, 30)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert until(lambda: len(page.house.seats) == 0)
+        with page.player() as player:
+            assert player.ask("reset")["players"] == 1
+
+
 def test_words_of_a_world_are_words(chrome: Any) -> None:
     """A run's name is somebody else's: it does not become a part of the page."""
     trap = '<img src=x onerror="document.title=1">'
@@ -328,4 +347,3 @@ def test_what_is_drawn_is_what_was_sent(chrome: Any) -> None:
         connected(tab)
         drawn = np.array(tab.evaluate(PIXELS), np.uint8).reshape(64, 64, 4)
         np.testing.assert_array_equal(drawn[..., :3], first)
-        assert SIZE != 64

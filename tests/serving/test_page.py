@@ -7,8 +7,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,7 +30,7 @@ from noiseladder.serving.page import (
     TAKEN_OVER,
     TOO_MANY_MISTAKES,
 )
-from serving.served import SIZE, CountingWorld, Served, closing, counting, opening, picture, served
+from serving.served import SIZE, CountingWorld, Served, closing, counting, opening, picture, served, until
 
 TOKEN = "sixteen-letters-and-more"
 
@@ -39,16 +39,6 @@ TOKEN = "sixteen-letters-and-more"
 def page() -> Iterator[Served]:
     with served(counting(openings=[opening(), opening(later=5)])) as running:
         yield running
-
-
-def until(true: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether something becomes true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return true()
 
 
 # The files
@@ -228,7 +218,7 @@ def test_a_recording_is_a_film(page: Served, format: str, tmp_path) -> None:  # 
         assert "nothing is being recorded" in player.ask("film", format=format)["why"]
     seen = probe(path)
     # The dream, a gap and the real walk, side by side, each pixel a square.
-    assert (seen.height, seen.width) == (256, 32 * (2 * SIZE + 4))
+    assert (seen.height, seen.width) == (192, 24 * (2 * SIZE + 4))
     assert len(list(read_frames(path))) == 5
     assert seen.rate == pytest.approx(20)
     if format == "gif":
@@ -458,6 +448,64 @@ def test_questions_sent_together_have_one_place_in_the_line() -> None:
         patient.hear()
         assert (greedy.read, patient.read) == ((10, 10), (1, 2))
         assert world.actions_taken[:2] == [1, 2], "whose turn it was came next"
+
+
+def test_who_takes_no_answers_is_cut_off_and_costs_little() -> None:
+    """Frames of 768 kB: the system's own buffers hold a few, ours one."""
+    playground = counting()
+    large = np.zeros((512, 512, 3), np.uint8)
+    playground.world.step = lambda action: large  # type: ignore[method-assign]
+    with served(playground, Limits(answer=0.5)) as page, page.player() as other, raw_websocket(page) as deaf:
+        other.ask("reset")
+        deaf.sendall(raw_text('{"ask": "enter"}') + raw_text('{"ask": "reset"}'))
+        assert until(lambda: len(page.house.seats) == 2)
+        held = 0
+        for _ in range(300):
+            with suppress(OSError):
+                deaf.sendall(raw_text('{"ask": "step", "action": 0}'))
+            sizes = [one.transport.get_write_buffer_size() for one in list(page.server.server_state.connections)]
+            held = max(held, *sizes)
+            if len(page.house.seats) == 1:
+                break
+            time.sleep(0.02)
+        assert until(lambda: len(page.house.seats) == 1 and len(page.server.server_state.connections) == 1)
+        assert 0 < held < 2 * large.nbytes
+        assert other.ask("step", action=0)["kind"] == "frame"
+
+
+@contextmanager
+def raw_websocket(page: Served) -> Iterator[socket.socket]:
+    """A websocket without a library that reads for us."""
+    with socket.create_connection(("127.0.0.1", page.port)) as wire:
+        wire.sendall(
+            f"GET /world HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b"101" in wire.recv(4096)
+        yield wire
+
+
+def raw_text(text: str) -> bytes:
+    """A text message as it goes over the wire: short, masked with zeros."""
+    assert len(text) < 126
+    return b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text.encode()
+
+
+def test_pings_without_end_are_not_answered_without_end() -> None:
+    """Pongs that nobody takes are no reason to keep them."""
+    with served(counting(), Limits(answer=0.5)) as page, raw_websocket(page) as deaf:
+        deaf.sendall(raw_text('{"ask": "enter"}'))
+        assert until(lambda: len(page.house.seats) == 1)
+        ping = b"\x89" + bytes([0x80 | 125]) + bytes(4) + bytes(125)
+        deaf.settimeout(5)
+        held = 0
+        with suppress(OSError):
+            for _ in range(3000):
+                deaf.sendall(100 * ping)
+                sizes = [one.transport.get_write_buffer_size() for one in list(page.server.server_state.connections)]
+                held = max([held, *sizes])
+        assert until(lambda: len(page.house.seats) == 0)
+        assert held < 2**20, "of 39 megabytes that were sent"
 
 
 def test_who_sends_without_end_is_cut_off() -> None:

@@ -94,7 +94,7 @@ def test_a_film_has_an_end() -> None:
     walk.record()
     for _ in range(200):
         walk.step(0)
-    assert len(walk.film()) == 120  # a minute
+    assert len(walk.film()) == 60  # half a minute
     with pytest.raises(ValueError, match="nothing is being recorded"):
         walk.film()
 

@@ -12,7 +12,7 @@ import numpy as np
 from noiseladder.data.video_files import write_video
 from noiseladder.video.clip import Frames
 
-TALL = 256  # pixels, at least; frames of 64 are too small to be seen on a telephone
+TALL = 192  # pixels, at least; frames of 64 are too small to be seen on a telephone
 
 
 def formats() -> list[str]:

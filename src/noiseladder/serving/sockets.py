@@ -48,7 +48,9 @@ def bounded_protocols(limits: Limits) -> tuple[Any, Any]:
                 self.end.cancel()
 
     class BoundedWebSocket(websocket):  # type: ignore[misc]
-        """A websocket that is not read while it does not read."""
+        """A websocket that is not read while it does not read, and cut off when it does not for long."""
+
+        stuck: Any = None
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -58,9 +60,20 @@ def bounded_protocols(limits: Limits) -> tuple[Any, Any]:
         def pause_writing(self) -> None:
             super().pause_writing()
             self.transport.pause_reading()
+            # Only so is the connection gone: closing would wait for what is not read.
+            self.stuck = self.loop.call_later(limits.answer, self.transport.abort)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._unstick()
+            super().connection_lost(exc)
+
+        def _unstick(self) -> None:
+            if self.stuck is not None:
+                self.stuck.cancel()
 
         def resume_writing(self) -> None:
             super().resume_writing()
+            self._unstick()
             if not self.read_paused and not self.transport.is_closing():
                 self.transport.resume_reading()
 

@@ -17,7 +17,7 @@ from noiseladder.video.playable import Opening
 from .playground import Playground
 
 MARKS_A_SECOND, MARKED_SECONDS = 4, 2
-FILM_SECONDS = 60.0
+FILM_SECONDS = 30.0
 GAP = 4  # pixels between the dream and the real walk in a film
 
 
