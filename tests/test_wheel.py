@@ -67,6 +67,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if name.endswith(".py")} == source
     weights = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "noiseladder").rglob("*.safetensors")}
     assert {name for name in names if name.endswith(".safetensors")} == weights
+    for name in ("index.html", "play.css", "play.js", "icon.svg"):
+        assert f"noiseladder/serving/static/{name}" in names
     assert any(name.endswith("LICENSE") for name in names)
 
 

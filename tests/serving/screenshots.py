@@ -4,10 +4,9 @@ the path (PYTHONPATH=src:tests). They show real frames of the run beside its dre
 import sys
 from pathlib import Path
 
+from noiseladder.recipes.play import playground_of
 from serving.browser import DESK, PHONE, browser
 from serving.served import served
-
-from noiseladder.recipes.play import playground_of
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
@@ -23,7 +22,7 @@ def main(run: str | None) -> None:
             tab.goto(page.url)
             tab.wait_for_function("() => document.getElementById('number').textContent !== '–'")
             tab.keyboard.press("p" if phone or tab.locator("#beside").is_hidden() else "c")
-            tab.wait_for_timeout(2500)
+            tab.wait_for_timeout(1200)
             tab.screenshot(path=str(FIGURES / name))
             print(f"wrote {FIGURES / name}")
             context.close()
