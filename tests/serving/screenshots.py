@@ -1,5 +1,7 @@
-"""The pictures of docs/playing.md: `.venv/bin/python tests/serving/screenshots.py [RUN]`, with the source tree's tests on
-the path (PYTHONPATH=src:tests). They show real frames of the run beside its dream."""
+"""The pictures of docs/playing.md: `PYTHONPATH=src:tests .venv/bin/python tests/serving/screenshots.py [RUN]`.
+
+They show real frames of the run beside its dream.
+"""
 
 import sys
 from pathlib import Path
