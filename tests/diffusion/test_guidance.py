@@ -221,6 +221,16 @@ def test_equal_histories_are_merged():
     assert KALMAN.calls == 3
 
 
+def test_a_history_from_its_start_is_the_whole_and_one_at_level_1_is_none():
+    terms = (HistoryTerm(1.0), HistoryTerm(0.5, start=0), HistoryTerm(3.0, level=1.0))
+    assert HistoryGuided(KALMAN, terms).distinct() == (HistoryTerm(1.5),)
+    noisy, levels = draw()
+    history = draw(seed=3)[0]
+    plain, merged = (HistoryGuided(KALMAN, chosen) for chosen in ((HistoryTerm(1.5),), terms))
+    guesses = [guided(noisy, levels, None, guided.observe(history)).clean for guided in (plain, merged)]
+    assert torch.allclose(*guesses, atol=1e-12)
+
+
 def test_a_history_read_in_pieces_is_the_history():
     guided = HistoryGuided(KALMAN, (HistoryTerm(2.0), HistoryTerm(0.5, start=-2)))
     noisy, levels = draw()

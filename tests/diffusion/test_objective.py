@@ -210,6 +210,17 @@ def test_a_level_sampler_that_leaves_the_interval_is_refused():
         loss_and_gradient(Batch(torch.zeros(2, 3, 1)), DiffusionForcing(training_levels.Constant(1.2)))
 
 
+@pytest.mark.parametrize("options", [{"query_share": 1.5}, {"drop_condition": -0.1}])
+def test_an_objective_with_a_share_outside_its_range_is_refused(options):
+    with pytest.raises(ValueError, match=r"expected a share in \[0, 1\]"):
+        DiffusionForcing(**options)
+
+
+def test_two_streams_of_a_network_that_has_none_are_refused():
+    with pytest.raises(ValueError, match=r"has no query\(...\): leave query_levels out"):
+        loss_and_gradient(Batch(torch.zeros(2, 3, 1)), DiffusionForcing(query_levels=training_levels.independent))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -107,3 +107,9 @@ def test_exact_ends_are_a_clean_history_and_a_pure_noise_future():
 def test_a_mixture_with_wrong_probabilities_is_refused(probabilities):
     with pytest.raises(ValueError, match="expected one probability for each"):
         levels.Mixture((levels.clean, levels.shared), probabilities)
+
+
+@pytest.mark.parametrize("options", [{"clean_history": 1.5}, {"pure_noise_future": -0.1}])
+def test_exact_ends_with_a_wrong_probability_are_refused(options):
+    with pytest.raises(ValueError, match=r"expected a probability in \[0, 1\]"):
+        levels.WithExactEnds(**options)

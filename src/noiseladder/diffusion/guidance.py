@@ -92,7 +92,8 @@ class LevelledGuided(Guided):
     Far tokens of a pyramid are nearly unseen, so an energy of theirs hardly pulls. Here a copy is denoised down to one
     level in `steps` DDIM steps, guided there, and its clean guess is read back as the guess of the tokens as they are;
     the sampler's own step then mixes the noise back up to each token's level (Chen et al., 2024, the talk's planning).
-    Approximate as EnergyGuided is. Calls per guess: steps + 1, or 1 where the levels are equal already.
+    Less certain tokens are pulled as if they were as certain as the copy, so by less than the tilted law asks: by about
+    half for a linear energy of a linear-Gaussian process. Calls per guess: steps + 1, or 1 where levels are equal.
     """
 
     energy: Energy

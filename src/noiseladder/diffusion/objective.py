@@ -40,6 +40,11 @@ class DiffusionForcing:
     query_share: float = 0.5
     drop_condition: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("query_share", "drop_condition"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a share in [0, 1]")
+
     def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)) -> Tensor:
         """The loss, a scalar; all randomness comes from `generator`.
 
@@ -68,8 +73,10 @@ class DiffusionForcing:
         if self.query_levels is None:
             output, _ = denoiser.network(hide_pure_noise(noisy, levels)[part], levels[part], condition, state)
             return self.compare(denoiser, output, clean, noise, levels, real, part)
-        query = self.draw(denoiser, clean, real, self.query_levels, generator)
-        asked_levels, asked_noise, asked = query
+        if not hasattr(denoiser.network, "query"):
+            name = type(denoiser.network).__name__
+            raise ValueError(f"query_levels asks for two streams, but {name} has no query(...): leave query_levels out")
+        asked_levels, asked_noise, asked = self.draw(denoiser, clean, real, self.query_levels, generator)
         output, answer = cast(AnswersQueries, denoiser.network).query(
             hide_pure_noise(noisy, levels)[part],
             levels[part],

@@ -115,6 +115,11 @@ class WithExactEnds:
     clean_history: float = 0.1
     pure_noise_future: float = 0.1
 
+    def __post_init__(self) -> None:
+        for name in ("clean_history", "pure_noise_future"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability in [0, 1]")
+
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         device = generator.device
         levels = self.sampler(sequences, length, generator)

@@ -46,7 +46,15 @@ class Forecast:
     """Steps that are read before a forecast; chosen for you without it."""
     samples: int = 100
     """Joint futures to draw."""
-    quantiles: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+    quantiles: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = (
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        0.9,
+        0.95,
+    )
     """Quantiles to write."""
     steps: int | None = None
     """Training steps in all."""
