@@ -19,7 +19,7 @@ from .messages import Back, Dream, Enter, Film, Follow, Look, Question, Record, 
 from .playground import Playground
 from .seats import Full, Seat, Seats
 from .turns import Turns
-from .walk import Shown, Walk
+from .walk import Shown, Walk, longest_film
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response, WebSocket
@@ -171,7 +171,7 @@ class House:
                 "number": walk.number,
                 "formats": formats(),
                 "sliders": walk.sliders(),
-                "idleSeconds": self.limits.idle,
+                "longestFilm": longest_film(self.playground.rate),
             }
         )
         while True:

@@ -21,6 +21,11 @@ FILM_SECONDS = 30.0
 GAP = 4  # pixels between the dream and the real walk in a film
 
 
+def longest_film(rate: float) -> int:
+    """How many frames of a walk are kept at most."""
+    return round(FILM_SECONDS * rate)
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a player sees after a question.
@@ -197,7 +202,7 @@ class Walk:
         if self.number % max(1, round(self.playground.rate / MARKS_A_SECOND)) == 0:
             self._mark()
         assert self._frame is not None
-        if self._film is not None and len(self._film) < FILM_SECONDS * self.playground.rate:
+        if self._film is not None and len(self._film) < longest_film(self.playground.rate):
             self._film.append(_beside(self._frame, real))
         return self._shown(began, real, levels)
 

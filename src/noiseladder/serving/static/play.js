@@ -62,6 +62,7 @@ function wake() {
 
 function ask(question) {
   link.busy = true;
+  link.asked = performance.now();
   link.socket.send(JSON.stringify(question));
 }
 
@@ -155,7 +156,9 @@ function enter(told) {
   sessionStorage.setItem("walk", told.walk);
   tellLink("connected", "open");
   const first = !world.actions.length;
-  Object.assign(world, { actions: told.actions, idle: told.idle, rate: told.rate, openings: told.openings });
+  Object.assign(world, {
+    actions: told.actions, idle: told.idle, rate: told.rate, openings: told.openings, longest: told.longestFilm,
+  });
   document.title = `${told.title} · noiseladder`;
   byId("title").textContent = told.title;
   byId("note").textContent = told.note;
@@ -211,6 +214,7 @@ function show(header, body) {
   }
   if (walk.recording && header.recorded !== null) {
     byId("record-text").textContent = `Save ${(header.recorded / world.rate).toFixed(1)} s`;
+    if (header.recorded >= world.longest) say("The film is full: save it.");
   }
   if (walk.beside && header.left === 0 && header.number > 0) {
     setBeside(false);
@@ -566,6 +570,10 @@ addEventListener("blur", () => {
   walk.held = [];
   markHeld();
 });
+// A world that thinks for long is not a page that hangs.
+setInterval(() => {
+  if (link.entered) tellLink(link.busy && performance.now() - link.asked > 3000 ? "waiting for the world" : "connected", "open");
+}, 500);
 document.addEventListener("visibilitychange", () => !document.hidden && pump());
 addEventListener("resize", () => byId("levels").hidden || sized(byId("grid")));
 
