@@ -16,6 +16,7 @@ import torch
 from noiseladder.diffusion.batch import Batch
 from noiseladder.recipes.sines import Sines, experiment
 from noiseladder.training import Experiment
+from noiseladder.training.alone import alone_in
 from noiseladder.training.metrics import TensorBoardMetrics
 from noiseladder.training.run import run
 from noiseladder.training.tensors_file import read_note, read_tensors, write_tensors
@@ -179,6 +180,20 @@ def test_a_changed_recipe_is_refused_with_every_option_that_differs(uninterrupte
 def test_a_run_is_never_written_over(uninterrupted: Path) -> None:
     with pytest.raises(ValueError, match="holds a run already: add --resume"):
         start(uninterrupted)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with alone_in(folder):
+        with pytest.raises(
+            ValueError, match=r"another process trains in .*run: wait for it, stop it, or choose another"
+        ):
+            start(folder)
+        assert not folder.exists()
+        start(tmp_path / "other")
+    start(folder)
+    with alone_in(folder), pytest.raises(ValueError, match="another process"):
+        start(folder, resume=True)
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:

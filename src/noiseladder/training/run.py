@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from .alone import alone_in
 from .checkpoint import checkpoints, latest_checkpoint, read_checkpoint, restore_checkpoint, save_checkpoint
 from .durable import replace_file, replace_text, sweep
 from .experiment import Experiment
@@ -42,8 +43,9 @@ def run(
     make: called with seeded random numbers. name: of the recipe. resume: go on from the last checkpoint in the
     folder; the weights become the same, bit for bit, as if the run had never stopped.
     Ctrl-C and SIGTERM write a checkpoint and raise KeyboardInterrupt with a sentence on how to go on.
-    Raises ValueError for a folder that holds a run already, nothing to resume, a damaged checkpoint or one of
-    another recipe, and for a loss that is not finite; OSError for a full disk, which harms no earlier checkpoint.
+    Raises ValueError for a folder that holds a run already or in which another process trains, nothing to resume, a
+    damaged checkpoint or one of another recipe, and for a loss that is not finite; OSError for a full disk, which harms
+    no earlier checkpoint.
     """
     recipe = {"recipe": name, **to_json(options)}
     device = find_device(options.device)
@@ -51,6 +53,7 @@ def run(
         check_folder(folder, recipe, resume)
         ranks.wait()  # nobody writes before everybody has looked
         if ranks.first:
+            closing.enter_context(alone_in(folder))
             sweep(folder)
             sweep(folder / "checkpoints")
         # What cannot be made leaves nothing behind that looks like a run.
