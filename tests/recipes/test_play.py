@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from recipes.test_video import train_video
 pytest.importorskip("fastapi", reason="needs the extra play")
 pytest.importorskip("uvicorn", reason="needs the extra play")
 
+needs_vizdoom = pytest.mark.skipif(find_spec("vizdoom") is None, reason="needs the extra video")
 COMMAND = str(Path(sys.executable).with_name("noiseladder"))
 
 
@@ -84,9 +86,16 @@ def test_a_run_is_played_beside_the_real_walk(tmp_path: Path, monkeypatch: pytes
     assert (walk.step(0).calls, len(walk.step(0).levels)) == (6, 4)
 
 
-@pytest.mark.parametrize("public", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_it_says_where_it_is_and_ends_with_ctrl_c(public: bool) -> None:
-    arguments = ["play", "true-bouncing", "--port", "0", *(["--public"] if public else [])]
+@pytest.mark.parametrize(
+    ("world", "public"),
+    [
+        ("true-bouncing", False),
+        pytest.param("true-bouncing", True, marks=pytest.mark.slow),
+        pytest.param("true-doom", False, marks=[pytest.mark.slow, needs_vizdoom]),
+    ],
+)
+def test_it_says_where_it_is_and_ends_with_ctrl_c(world: str, public: bool) -> None:
+    arguments = ["play", world, "--players", "1", "--port", "0", *(["--public"] if public else [])]
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     with subprocess.Popen(
         [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

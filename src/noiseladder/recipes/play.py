@@ -18,13 +18,15 @@ from noiseladder.serving.page import need_serving
 from noiseladder.serving.playground import Playground
 from noiseladder.serving.server import PORT, Address, serve
 from noiseladder.video.beginnings import numbers_of
+from noiseladder.video.doom import RATE as DOOM_RATE, DoomOptions, Map
 from noiseladder.video.playable import Opening
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
+from noiseladder.video.true_doom import TrueDoom
 
 from .real_walks import have_real_walks, real_walks
 from .trained_world import TrainedWorld, load, shipped
 
-TRUE_BOUNCING, FIRST = "true-bouncing", "doom"
+TRUE_BOUNCING, TRUE_DOOM, FIRST = "true-bouncing", "true-doom", "doom"
 OPENINGS = 12
 WALKS, CONTEXT, LATER = 4, 16, 300
 
@@ -34,7 +36,7 @@ class Play:
     """What is played, and for whom."""
 
     run: str | None = None
-    """The folder of a `noiseladder train video`, the name of a world that ships, or true-bouncing, no dream."""
+    """The folder of a `noiseladder train video`, the name of a world that ships, or true-bouncing, true-doom."""
     _: KW_ONLY
     port: int = PORT
     """Where the page is; 0 takes a free port."""
@@ -55,6 +57,10 @@ def play(options: Annotated[Play, Parameter(name="*")] = Play()) -> None:
     if not 1 <= options.players <= 64:
         raise ValueError(f"--players is {options.players}, expected 1 to 64")
     need_serving()  # before a model is read
+    players = options.players
+    if options.run == TRUE_DOOM and players > 1:
+        players = 1
+        print("one player at a time: the engine of Doom cannot be in two places")
     playground = playground_of(options.run)
     torch.set_num_threads(1)  # frames are small, and the server needs a core too
 
@@ -66,9 +72,12 @@ def play(options: Annotated[Play, Parameter(name="*")] = Play()) -> None:
 
     token = (options.token or "") if options.public else None
     try:
-        serve(playground, options.port, token, Limits(players=options.players), ready)
+        serve(playground, options.port, token, Limits(players=players), ready)
     except KeyboardInterrupt:
         print("ended")
+    finally:
+        if isinstance(playground.world, TrueDoom):
+            playground.world.close()
 
 
 def has_screen() -> bool:
@@ -86,6 +95,8 @@ def playground_of(run: str | None) -> Playground:
         run = next((name for name in (FIRST, *ships) if name in ships), TRUE_BOUNCING)
     if run == TRUE_BOUNCING:
         return true_bouncing("nothing that was learned is run here")
+    if run == TRUE_DOOM:
+        return true_doom()
     trained = load(run)
     walks = openings_beside_real_walks(trained)
     kept = [
@@ -111,6 +122,18 @@ def true_bouncing(why: str) -> Playground:
         world,
         [world.opening(seed) for seed in range(OPENINGS)],
         RATE,
+    )
+
+
+def true_doom() -> Playground:
+    """The engine itself, in the nine rooms of my-way-home."""
+    world = TrueDoom(DoomOptions(map=Map.MY_WAY_HOME))
+    return Playground(
+        "Doom",
+        "The true world, not a dream: VizDoom's my-way-home. Taking back walks there again.",
+        world,
+        [world.opening(seed) for seed in range(OPENINGS)],
+        DOOM_RATE,
     )
 
 

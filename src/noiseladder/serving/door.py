@@ -30,7 +30,9 @@ class Door:
     @staticmethod
     def of_this_machine(port: int) -> Door:
         """For 127.0.0.1 only."""
-        return Door(frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}))
+        names = ("127.0.0.1", "localhost")
+        # Browsers leave out the port that http means anyway.
+        return Door(frozenset(f"{name}:{port}" for name in names) | frozenset(names if port == 80 else ()))
 
     def knows(self, host: str | None) -> bool:
         """Whether a request's Host is one of ours."""
