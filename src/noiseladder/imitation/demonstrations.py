@@ -25,21 +25,26 @@ from noiseladder.data.zarr_episodes import write_zarr
 from noiseladder.training.durable import file_hash, replace_file, replace_text, sweep
 
 from .demonstrator import Action, demonstrate
-from .disturbances import Disturbance
+from .disturbances import Disturbance, Jolts
 from .fruit_swap import HIGHEST_ACTION, LOWEST_ACTION, STEPS_PER_SECOND, FruitSwap
 from .tabletop import CAMERAS
 
-VERSION = 1  # of the world and its demonstrator: recordings of another one are not taken for these
+VERSION = 2  # of the world and its demonstrator: recordings of another one are not taken for these
 LIST = "demonstrations.json"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Which demonstrations: `episodes` of them, the paper's number, from seeds `seed`, `seed` + 1, ..."""
+    """Which demonstrations: `episodes` of them, the paper's number, from seeds `seed`, `seed` + 1, ...
+
+    jolts: whether somebody bumps against the arm now and then (`disturbances.Jolts`). The actions are those of the
+    demonstrator, who does not know that it will come.
+    """
 
     episodes: int = 150
     seed: int = 0
     size: int = 64
+    jolts: bool = True
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.seed < 0:
@@ -48,7 +53,7 @@ class Recording:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that differ when anything that makes an episode does; not with their number."""
-        made_by = {"version": VERSION, "seed": self.seed, "size": self.size}
+        made_by = {"version": VERSION, "seed": self.seed, "size": self.size, "jolts": self.jolts}
         return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -71,8 +76,8 @@ def live(
 ) -> Episode:
     """One episode from its beginning to its end, as it was seen and done by `who(world, seed)`.
 
-    Its notes say the seed, the first plates of apple and orange, and whether it succeeded: the same seed and actions
-    live it again. Pictures need a world that draws them.
+    Its notes say the seed, the first plates of apple and orange, and whether it succeeded: the same seed, actions and
+    disturbances live it again. Pictures need a world that draws them.
     """
     observation = world.reset(seed, disturbances)
     pictures: dict[str, list[Any]] = {camera: [] for camera in observation.pictures}
@@ -111,7 +116,8 @@ def record(folder: Path, recording: Recording | None = None) -> Iterator[Recorde
             known = listed.get(path.name)
             if known is None or not path.is_file():
                 world = world or FruitSwap(recording.size)
-                episode = live(world, recording.seed + number)
+                seed = recording.seed + number
+                episode = live(world, seed, disturbances=(Jolts(seed),) if recording.jolts else ())
                 replace_file(path, partial(write_npz_episode, episode=episode))
                 known = {"sha256": file_hash(path), "steps": len(episode), **episode.notes}
                 listed[path.name] = known

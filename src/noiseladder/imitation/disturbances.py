@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from .tabletop import CAMERAS, FRUITS, OUT_OF_SIGHT, SLOT_X
 
+NEAR_THE_TABLE = 0.07  # metres of the finger tips
+
 
 class Touchable(Protocol):
     """What a disturbance may do to the world."""
@@ -28,6 +30,15 @@ class Touchable(Protocol):
 
     def push(self, fruit: str, shift: tuple[float, float]) -> bool:
         """Move a lying fruit by (x, y) metres; False when the gripper holds it."""
+        ...
+
+    def jolt(self, shift: tuple[float, float]) -> None:
+        """Shift where the arm wants its finger tips to be by (x, y) metres, whatever it was told."""
+        ...
+
+    @property
+    def tips(self) -> NDArray[np.float64]:
+        """Where the finger tips are, (3,) metres."""
         ...
 
     def camera_place(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -154,6 +165,34 @@ class Knock(Disturbance):
         """Knock once."""
         if step == self.step:
             world.push(self.fruit, (self.x, self.y))
+
+
+@dataclass(frozen=True)
+class Jolts(Disturbance):
+    """Somebody bumps against the arm now and then, more often while it is busy near the table.
+
+    It happens to whoever shows how it is done, so that there is something to learn from about hands which are not
+    where they were sent: grips that miss, fruits that are pushed, places that are not reached at the first try
+    (Laskey et al., 2017, disturb demonstrators for the same reason).
+    high, low: chance in a step, and in one with the finger tips within 7 centimetres of the table. far: metres, from
+    and to, in any horizontal direction.
+    """
+
+    seed: int = 0
+    high: float = 0.015
+    low: float = 0.12
+    far: tuple[float, float] = (0.02, 0.07)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.high <= 1 and 0 <= self.low <= 1):
+            raise ValueError(f"chances of a jolt {self.high} and {self.low}: expected numbers in [0, 1]")
+
+    def touch(self, world: Touchable, step: int) -> None:
+        """Perhaps bump; the same for the same seed and step."""
+        random = np.random.default_rng((self.seed, step, 3))
+        chance, angle, far = random.random(), random.uniform(0, 2 * np.pi), random.uniform(*self.far)
+        if step > 0 and chance < (self.low if world.tips[2] < NEAR_THE_TABLE else self.high):
+            world.jolt((float(far * np.cos(angle)), float(far * np.sin(angle))))
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,11 @@ class FruitSwap:
         self._data.qpos[first + 2] += 0.008  # over the rim of its plate, and down again
         return True
 
+    def jolt(self, shift: tuple[float, float]) -> None:
+        """Shift where the arm wants its finger tips to be by (x, y) metres, whatever it was told."""
+        self._target = np.clip(self._target + np.array([*shift, 0.0]), _LOWEST_PLACE, _HIGHEST_PLACE)
+        self._command(self._reach(self._target))
+
     def camera_place(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Where a camera is, where it looks and what is right of it: three vectors (3,)."""
         number = self._model.camera(camera).id

@@ -6,7 +6,8 @@ at the level of how far they are trusted, and the actions are denoised after wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseladder.diffusion.denoiser import Denoiser
-from noiseladder.diffusion.sampling import DDIM, draw_noise, final, sample
-from noiseladder.diffusion.scheduling_matrix import autoregressive
+from noiseladder.diffusion.sampling import DDIM, draw_noise
 from noiseladder.diffusion.state import State
 from noiseladder.training import generator_for
 
@@ -29,6 +29,16 @@ Trust = Callable[[Mapping[str, float]], Mapping[str, float]]
 
 Level = float | Mapping[str, float] | Trust
 ENDED = 0.5  # of a chunk lies after the end
+
+
+@dataclass(frozen=True)
+class Imagined(Trace):
+    """What was imagined of B episodes: seen, sense -> (B, n, size); actions (B, n K, A).
+
+    over: (B, n), for each token the share of its actions that comes after the end.
+    """
+
+    over: Tensor
 
 
 class Policy:
@@ -92,23 +102,41 @@ class Policy:
             noise = draw_noise(self.generators, tuple(token.shape))
             # A sense that is only half believed is shown as noisy as its level says.
             noisy = self.denoiser.schedule.mix(token, noise, rungs[0])
-            for here, there in pairwise(rungs):
-                noisy = DDIM(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there)
+            noisy = self.denoised(noisy, rungs, begins, state)
             done = noisy[..., tokens.seen_size :]
             self.remember(torch.cat([token[..., : tokens.seen_size], done], dim=-1), levels, noise, first)
         self.over = tokens.over(noisy)[:, 0]
         return tokens.actions(noisy)[:, 0]
 
-    def imagine(self, count: int, steps: int = 8) -> Trace:
-        """What it would see and do next: seen, sense -> (B, n, size), actions (B, n K, A). Nothing is remembered."""
+    def imagine(self, count: int, steps: int = 8) -> Imagined:
+        """What it would see and do next, token after token: first what is seen, then what is done about it.
+
+        Nothing is remembered. count: tokens; steps: denoising steps for what is seen, and again for what is done.
+        """
         tokens, episodes = self.knowledge.tokens, len(self.generators)
-        noise = torch.stack([draw_noise(self.generators, (episodes, tokens.size)) for _ in range(count)], dim=1)
-        begins = torch.zeros(episodes, count, 1)
-        begins[:, 0] = float(not self.past)
-        found = final(sample(self.denoiser, noise, autoregressive(count, steps), begins, self.state))
-        return Trace(tokens.seen(found), tokens.actions(found).flatten(1, 2))
+        state, found = self.state, []
+        unknown, seen = torch.ones(episodes, 1, len(tokens.parts)), torch.zeros(episodes, 1, len(tokens.parts))
+        seen[..., -1] = 1.0
+        fall = torch.linspace(1, 0, steps + 1).tolist()
+        looking = [tokens.spread(torch.cat([now * unknown[..., :-1], unknown[..., -1:]], dim=-1)) for now in fall]
+        acting = [self.acting(seen, now) for now in fall]
+        with torch.no_grad():
+            for number in range(count):
+                begins = torch.full((episodes, 1, 1), float(not self.past and number == 0))
+                state = self.denoiser.prepare(state)
+                noise = draw_noise(self.generators, (episodes, 1, tokens.size))
+                found.append(self.denoised(noise, [*looking, *acting[1:]], begins, state))
+                state = self.denoiser.observe(found[-1], begins, state)
+        together = torch.cat(found, dim=1)
+        return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), tokens.over(together))
 
     # Inside
+
+    def denoised(self, noisy: Tensor, rungs: Sequence[Tensor], begins: Tensor, state: State) -> Tensor:
+        """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held."""
+        for here, there in pairwise(rungs):
+            noisy = DDIM(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there)
+        return noisy
 
     def acting(self, levels: Tensor, now: float) -> Tensor:
         """Levels (B, 1, P) with the actions at `now`, as levels (B, 1, D)."""

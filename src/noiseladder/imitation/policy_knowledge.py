@@ -78,6 +78,7 @@ class PolicyKnowledge:
             "sizes": list(tokens.sizes),
             "chunk": tokens.chunk,
             "action_size": tokens.action_size,
+            "moves": tokens.moves,
             "eyes": {camera: [eye.colours, *eye.size] for camera, eye in self.eyes.items()},
         }
         write_tensors(folder / FILE, tensors, note)
@@ -95,6 +96,7 @@ class PolicyKnowledge:
             note["action_size"],
             tensors["middle"],
             tensors["scale"],
+            note["moves"],
         )
         eyes = {
             camera: Eye(tensors[f"palette/{camera}"], colours, (height, width))

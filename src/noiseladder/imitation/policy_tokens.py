@@ -32,9 +32,12 @@ class PolicyTokens:
     """Values of a token, each of about unit size.
 
     senses, sizes: names and sizes of what is seen, in order. chunk: K actions in a token. action_size: A values of an
-    action; zero has to mean "stay as you are". middle, scale: (D,), of tokens (..., D).
+    action; zero has to mean "stay as you are". middle, scale: (D,), of tokens (..., D). moves: how many of an action's
+    first values are moves that add up.
 
-    A token: the senses, K actions, and how many of them come after the end.
+    A token: the senses, K actions, and how many of them come after the end. Moves are written as where they have led
+    since the token began: what has to be right within a centimetre is the place that a hand comes to, and small
+    errors of single moves would add up.
     """
 
     senses: tuple[str, ...]
@@ -43,12 +46,15 @@ class PolicyTokens:
     action_size: int
     middle: Tensor
     scale: Tensor
+    moves: int = 0
 
     @classmethod
-    def fit(cls, traces: Sequence[Trace], chunk: int) -> PolicyTokens:
+    def fit(cls, traces: Sequence[Trace], chunk: int, moves: int = 0) -> PolicyTokens:
         """The layout of these episodes, and what is usual in them. Raises ValueError where there is nothing to fit."""
         if not traces or chunk < 1:
             raise ValueError(f"{len(traces)} episodes and chunks of {chunk} actions: expected at least 1 of both")
+        if not 0 <= moves <= traces[0].actions.shape[1]:
+            raise ValueError(f"{moves} moves in an action of {traces[0].actions.shape[1]} values: expected at most all")
         senses = tuple(traces[0].seen)
         together = {name: torch.cat([trace.seen[name] for trace in traces]) for name in senses}
         actions = torch.cat([trace.actions for trace in traces])
@@ -57,6 +63,9 @@ class PolicyTokens:
             deviation = values.std(0)
             middle.append(values.mean(0))
             scale.append(deviation.clamp(min=SMALLEST_SCALE * float(deviation.max()) + 1e-6))
+        # One scale for the places of a chunk: a centimetre is a centimetre, at its beginning and at its end.
+        led = torch.cat([_led(trace.actions[:, :moves], chunk) for trace in traces])
+        scale[-1][:moves] = led.std(0).clamp(min=1e-6)
         # Zero stays zero: it is what is done when nothing is.
         return cls(
             senses,
@@ -65,6 +74,7 @@ class PolicyTokens:
             actions.shape[1],
             torch.cat([*middle[:-1], torch.zeros(chunk * actions.shape[1]), torch.tensor([0.5])]),
             torch.cat([*scale[:-1], scale[-1].repeat(chunk), torch.tensor([0.5])]),
+            moves,
         )
 
     @property
@@ -110,7 +120,15 @@ class PolicyTokens:
         """Tokens (..., D) -> actions (..., K, A)."""
         values = (tokens * self.scale + self.middle)[..., self.seen_size : -1]
         actions: Tensor = values.unflatten(-1, (self.chunk, self.action_size))
-        return actions
+        places = actions[..., : self.moves]
+        before = torch.cat([torch.zeros_like(places[..., :1, :]), places[..., :-1, :]], dim=-2)
+        return torch.cat([places - before, actions[..., self.moves :]], dim=-1)
+
+    def deeds(self, actions: Tensor) -> Tensor:
+        """Actions (..., K, A) -> their part of a token, (..., K A); the inverse of `actions`."""
+        places = actions[..., : self.moves].cumsum(-2)
+        written = torch.cat([places, actions[..., self.moves :]], dim=-1).flatten(-2)
+        return (written - self.middle[self.seen_size : -1]) / self.scale[self.seen_size : -1]
 
     def over(self, tokens: Tensor) -> Tensor:
         """Tokens (..., D) -> (...), the share of the chunk that comes after the end, about 0 to 1."""
@@ -132,7 +150,7 @@ class PolicyTokens:
         return Table(
             self,
             (torch.cat(seen) - self.middle[: self.seen_size]) / self.scale[: self.seen_size],
-            torch.cat(actions) / self.scale[self.seen_size : self.seen_size + self.action_size],
+            torch.cat(actions),
             torch.tensor(starts),
             torch.tensor([len(trace.actions) for trace in traces]),
         )
@@ -140,7 +158,7 @@ class PolicyTokens:
 
 @dataclass(frozen=True)
 class Table:
-    """Episodes row by row: seen (R, F) and actions (R, A) of unit size; starts, lengths: (E,), in rows."""
+    """Episodes row by row: seen (R, F) of unit size, actions (R, A) as they were; starts, lengths: (E,), in rows."""
 
     tokens: PolicyTokens
     seen: Tensor
@@ -151,8 +169,9 @@ class Table:
     def cut(self, episodes: Tensor, first: Tensor, tokens: int) -> Batch:
         """Sequences (B, T, D) of episodes (B,) from their steps `first` (B,) on, which may lie a chunk - 1 before 0.
 
-        The condition (B, T, 1) is 1 for the token with which an episode begins, so that a memory which reaches back
-        to it differs from one that does not. The mask (B, T, D) of the senses ends with the episode, that of
+        The condition (B, T, 1) is the share of a token that lies in the episode for the one with which it begins, and
+        0 for all others: a memory which reaches back to the beginning differs from one that does not, and a token
+        whose first steps come before the beginning from one in which somebody waits. The mask (B, T, D) of the senses ends with the episode, that of
         the actions a token later.
         """
         chunk = self.tokens.chunk
@@ -163,9 +182,9 @@ class Table:
         rows = row[..., None] + torch.arange(chunk)
         late = (step[..., None] + torch.arange(chunk) >= length[..., None]).float().mean(-1, keepdim=True)
         over = (late - self.tokens.middle[-1]) / self.tokens.scale[-1]
-        values = torch.cat([self.seen[row], self.actions[rows].flatten(2), over], dim=-1)
+        values = torch.cat([self.seen[row], self.tokens.deeds(self.actions[rows]), over], dim=-1)
         begins = torch.zeros(*step.shape, 1)
-        begins[:, 0, 0] = (first <= 0).float()
+        begins[:, 0, 0] = torch.where(first <= 0, 1 + first / chunk, 0.0)
         mask = real[..., None].repeat(1, 1, values.shape[-1])
         mask[..., : self.tokens.seen_size] &= (step < length)[..., None]  # nobody looked after the end
         return Batch(values, begins, mask)
@@ -173,7 +192,15 @@ class Table:
     def draw(self, count: int, tokens: int, begin: float, generator: torch.Generator) -> Batch:
         """Random sequences: a share `begin` from the beginning of an episode, the others from anywhere in it."""
         episodes = torch.randint(len(self.starts), (count,), generator=generator)
+        # Half of the beginnings are what acting begins with, the others bring every phase of the tokens after them.
         early = -torch.randint(self.tokens.chunk, (count,), generator=generator)
+        early[torch.rand(count, generator=generator) < 0.5] = 0
         later = (torch.rand(count, generator=generator) * self.lengths[episodes]).long().clamp(min=1)
         begins = torch.rand(count, generator=generator) < begin
         return self.cut(episodes, torch.where(begins, early, later), tokens)
+
+
+def _led(moves: Tensor, chunk: int) -> Tensor:
+    """Moves (T, A) -> where up to `chunk` of them have led, from every step on, (n, A)."""
+    places = torch.cat([torch.zeros_like(moves[:1]), moves.cumsum(0)])
+    return torch.cat([places[k:] - places[:-k] for k in range(1, min(chunk, len(moves)) + 1)])

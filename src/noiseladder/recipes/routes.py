@@ -33,6 +33,8 @@ class Routes(TrainingOptions):
     """Demonstrations to learn from."""
     chunk: int = 4
     """Actions in a token."""
+    moves: int = 2
+    """How many of an action's values are moves that add up."""
     tokens: int = 8
     """Tokens in a sequence."""
     batch: int = 64
@@ -49,7 +51,7 @@ class Routes(TrainingOptions):
 def experiment(options: Routes) -> Experiment:
     """A causal recurrent network on passages around the island."""
     traces = passages(options.passages, first=0)
-    tokens = PolicyTokens.fit(traces, options.chunk)
+    tokens = PolicyTokens.fit(traces, options.chunk, options.moves)
     table, held_out = tokens.table(traces), tokens.table(passages(64, first=1_000_000))
 
     def batches(step: int, generator: Generator) -> Batch:
@@ -94,7 +96,7 @@ def voyages(policy: Policy, boats: int, seed: int) -> Tensor:
 
 def policy_of(denoiser: Denoiser, options: Routes) -> Policy:
     """The policy of these options; cloning has only one step to take, to the average."""
-    tokens = PolicyTokens.fit(passages(options.passages, first=0), options.chunk)
+    tokens = PolicyTokens.fit(passages(options.passages, first=0), options.chunk, options.moves)
     steps = 1 if options.cloning else STEPS
     return Policy(denoiser, PolicyKnowledge(tokens, {}), steps, seed=options.seed)
 

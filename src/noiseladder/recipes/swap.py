@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Generator
 
 from noiseladder.data.episodes import Episode
@@ -19,6 +20,7 @@ from noiseladder.imitation.eye import Eye, some_frames
 from noiseladder.imitation.policy_knowledge import PolicyKnowledge
 from noiseladder.imitation.policy_levels import Asked, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import PolicyTokens
+from noiseladder.imitation.spoiling import spoiled
 from noiseladder.networks import TransformerNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 from noiseladder.training.cache_folder import cache_folder
@@ -31,19 +33,25 @@ EYE_FRAMES = 300
 class Swap(TrainingOptions):
     """Learn to swap two fruits by way of a third plate, from pictures of somebody who does."""
 
-    steps: int = 4000
+    steps: int = 3000
     demonstrations: Path | None = None
     """Folder of demonstrations; those that are missing are recorded. In the cache ($NOISELADDER_CACHE) without it."""
     episodes: int = 150
     """Demonstrations to learn from."""
     held_out: int = 10
     """Of these, for validation."""
-    chunk: int = 8
+    chunk: int = 6
     """Actions in a token."""
-    tokens: int = 30
-    """Tokens in a sequence; an episode has about 27."""
-    batch: int = 32
+    moves: int = 3
+    """How many of an action's first values are moves that add up; 0 for actions that are places."""
+    tokens: int = 48
+    """Tokens in a sequence; an episode has about 40."""
+    batch: int = 24
     """Sequences in a batch."""
+    spoiled: bool = True
+    """Learn from every episode a second time, as a worse camera would have seen it."""
+    tremble: float = 0.02
+    """Deviation of noise on what is seen, in usual deviations, in training."""
     width: int = 128
     """Width of the network."""
     layers: int = 4
@@ -64,11 +72,18 @@ def experiment(options: Swap) -> Experiment:
     shown = recorded(options)
     eyes = learn_eyes(shown[options.held_out :], options.seed)
     traces = [PolicyKnowledge.trace(episode, eyes) for episode in shown]
-    tokens = PolicyTokens.fit(traces[options.held_out :], options.chunk)
-    table, held_out = tokens.table(traces[options.held_out :]), tokens.table(traces[: options.held_out])
+    held_out, traces = traces[: options.held_out], traces[options.held_out :]
+    tokens = PolicyTokens.fit(traces, options.chunk, options.moves)
+    if options.spoiled:
+        worse = (spoiled(episode, number) for number, episode in enumerate(shown) if number >= options.held_out)
+        traces = [*traces, *(PolicyKnowledge.trace(episode, eyes) for episode in worse)]
+    table = tokens.table(traces)
 
     def batches(step: int, generator: Generator) -> Batch:
-        return table.draw(options.batch, options.tokens, 0.6, generator)
+        batch = table.draw(options.batch, options.tokens, 0.6, generator)
+        seen = batch.tokens[..., : tokens.seen_size]
+        seen += options.tremble * torch.randn(seen.shape, generator=generator)
+        return batch
 
     return Experiment(
         denoiser=Denoiser(network(options, tokens), Cosine()),
@@ -76,7 +91,7 @@ def experiment(options: Swap) -> Experiment:
             Remembered(tokens), SensesCount(tokens), query_levels=Asked(tokens), query_share=0.85
         ),
         batches=batches,
-        validation=held_out.draw(64, options.tokens, 0.6, generator_for(options.seed, "validation swaps")),
+        validation=tokens.table(held_out).draw(64, options.tokens, 0.6, generator_for(options.seed, "validation swaps")),
         files=PolicyKnowledge(tokens, eyes).save,
     )
 
