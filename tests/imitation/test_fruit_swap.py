@@ -10,6 +10,7 @@ from noiseladder.imitation import (
     Disturbance,
     FruitSwap,
     Hand,
+    Jolts,
     Knock,
     Noise,
     arm as arm_file,
@@ -313,6 +314,46 @@ def test_a_knock_moves_one_fruit_by_what_it_says(blind):
 def test_the_demonstrator_finds_a_knocked_fruit(blind):
     blind.reset(1003, [Knock.drawn(1003)])
     assert live(blind, demonstrate(blind, 1003))
+
+
+def test_a_jolt_moves_the_hand_and_no_later_picture_of_the_same_moment(blind):
+    blind.reset(0)
+    before = blind.tips
+    blind.jolt((0.03, -0.02))
+    np.testing.assert_array_equal(blind.tips, before)
+    for _ in range(8):
+        blind.step(STAY)
+    np.testing.assert_allclose((blind.tips - before)[:2], [0.03, -0.02], atol=0.006)
+
+
+def test_jolts_come_by_chance_more_often_near_the_table_and_are_their_seeds():
+    class Table:
+        def __init__(self, height):
+            self.tips, self.jolts = np.array([0, 0, height]), []
+
+        def jolt(self, shift):
+            self.jolts.append(np.hypot(*shift))
+
+    def jolted(seed, height):
+        table = Table(height)
+        for step in range(4000):
+            Jolts(seed).touch(table, step)
+        return table.jolts
+
+    low, high = jolted(1, 0.03), jolted(1, 0.2)
+    assert 0.1 < len(low) / 4000 < 0.14
+    assert 0.01 < len(high) / 4000 < 0.02
+    assert min(low) >= 0.02
+    assert max(low) <= 0.07
+    assert low == jolted(1, 0.03)
+    assert low != jolted(2, 0.03)
+    with pytest.raises(ValueError, match="chances of a jolt"):
+        Jolts(low=1.5)
+
+
+def test_a_jolted_demonstrator_still_swaps(blind):
+    blind.reset(5, [Jolts(5)])
+    assert live(blind, demonstrate(blind, 5))
 
 
 def test_noise_has_its_deviation_and_is_the_episodes_own(seeing):

@@ -172,6 +172,7 @@ def test_imagining_changes_nothing():
     dreamt = who.imagine(4)
     assert dreamt.seen["side"].shape == (1, 4, 10)
     assert dreamt.actions.shape == (1, 4 * CHUNK, 2)
+    assert dreamt.over.shape == (1, 4)
     who.generators[0].set_state(before)
     np.testing.assert_array_equal(who.act(observation(1)), untouched.act(observation(1)))
 
@@ -205,7 +206,27 @@ def test_bad_input_is_said_in_a_sentence(seen, options, sentence):
         policy().act(seen, **options)
 
 
-@pytest.mark.parametrize("options", [{"deeds": 2.0}, {"deeds": -0.5}])
+def test_noise_that_is_drawn_anew_belongs_to_the_episode_and_may_be_left_out():
+    still, stirred, again = policy(), policy(eta=1.0), policy(eta=1.0)
+    found = stirred.act(observation(0))
+    np.testing.assert_array_equal(found, again.act(observation(0)))
+    assert np.abs(found - still.act(observation(0))).max() > 1e-3
+
+
+def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it():
+    """The actions of an imagined token are those that are sampled after its own senses, with the same noise."""
+    who = policy()
+    who.act(observation(0))
+    before, state, past = who.generators[0].get_state(), who.state, list(who.past)
+    dreamt = who.imagine(1, steps=3)
+    who.generators[0].set_state(before)
+    acted = who.act_on({name: values[:, 0] for name, values in dreamt.seen.items()})
+    torch.testing.assert_close(dreamt.actions, acted, atol=1e-4, rtol=1e-4)
+    assert who.state is not state
+    assert len(who.past) == len(past) + 1
+
+
+@pytest.mark.parametrize("options", [{"deeds": 2.0}, {"deeds": -0.5}, {"eta": 1.5}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match="expected at least 1 step"):
         policy(**options)

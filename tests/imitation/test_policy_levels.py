@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from noiseladder.diffusion.denoiser import Prediction
+from noiseladder.diffusion.noise import Cosine
 from noiseladder.imitation.policy_levels import Asked, Means, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import PolicyTokens
 
@@ -57,7 +59,11 @@ def test_cloning_asks_for_the_average():
     assert by_part(drawn(Means(TOKENS))).unique(dim=0).unique(dim=1)[0, 0].tolist() == [0, 0, 0, 1]
 
 
-def test_senses_count_less():
-    weight = SensesCount(TOKENS, 0.25)(None, None, drawn(Asked(TOKENS)))
-    assert weight[0, 0].tolist() == [0.25] * 8 + [1] * 5
-    assert SensesCount(TOKENS)(None, None, torch.zeros(2, 3)).tolist() == [[1] * 3] * 2
+def test_senses_count_less_and_clean_guesses_are_compared():
+    """Weight times the squared error of a velocity is `share` or 1 times that of the clean guess it stands for."""
+    levels = drawn(Asked(TOKENS), 8)
+    weight = SensesCount(TOKENS, 0.25)(Cosine(), Prediction.VELOCITY, levels)
+    sigma = Cosine().sigma(levels)
+    share = torch.tensor([0.25] * 8 + [1.0] * 5)
+    torch.testing.assert_close(weight, share * sigma**2)
+    assert SensesCount(TOKENS)(Cosine(), Prediction.VELOCITY, torch.ones(2, 3)).tolist() == [[1] * 3] * 2

@@ -10,7 +10,7 @@ from noiseladder.recipes.imitate import Imitate, imitate, load_policy
 from noiseladder.training.run import run
 
 OPTIONS = swap.Swap(
-    steps=2, episodes=4, held_out=1, chunk=4, tokens=4, batch=2, width=16, layers=1, threads=1, validate_every=2
+    steps=2, episodes=4, held_out=1, chunk=4, tokens=4, batch=2, width=16, layers=1, threads=1, validate_every=2, drawing_steps=3
 )
 
 

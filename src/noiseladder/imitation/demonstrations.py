@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,17 @@ def live(
     )
 
 
+def jolted(world: FruitSwap, seed: int) -> Episode:
+    """A demonstration with jolts (`disturbances.Jolts`); its notes say in which steps, as `jolts`.
+
+    What is done in the steps after a jolt answers to something that could not be seen before it.
+    """
+    jolts = Jolts(seed)
+    episode = live(world, seed, disturbances=(jolts,))
+    steps = [step for step, state in enumerate(episode.state) if jolts.strikes(step, state[2]) is not None]
+    return replace(episode, notes={**episode.notes, "jolts": steps})
+
+
 def record(folder: Path, recording: Recording | None = None) -> Iterator[Recorded]:
     """Make the demonstrations that are not in `folder` yet, one at each step of this generator.
 
@@ -117,7 +128,7 @@ def record(folder: Path, recording: Recording | None = None) -> Iterator[Recorde
             if known is None or not path.is_file():
                 world = world or FruitSwap(recording.size)
                 seed = recording.seed + number
-                episode = live(world, seed, disturbances=(Jolts(seed),) if recording.jolts else ())
+                episode = jolted(world, seed) if recording.jolts else live(world, seed)
                 replace_file(path, partial(write_npz_episode, episode=episode))
                 known = {"sha256": file_hash(path), "steps": len(episode), **episode.notes}
                 listed[path.name] = known

@@ -187,12 +187,19 @@ class Jolts(Disturbance):
         if not (0 <= self.high <= 1 and 0 <= self.low <= 1):
             raise ValueError(f"chances of a jolt {self.high} and {self.low}: expected numbers in [0, 1]")
 
-    def touch(self, world: Touchable, step: int) -> None:
-        """Perhaps bump; the same for the same seed and step."""
+    def strikes(self, step: int, height: float) -> tuple[float, float] | None:
+        """By how far the hand, `height` metres above the table, is shifted in a step, (x, y); the same for a seed."""
         random = np.random.default_rng((self.seed, step, 3))
         chance, angle, far = random.random(), random.uniform(0, 2 * np.pi), random.uniform(*self.far)
-        if step > 0 and chance < (self.low if world.tips[2] < NEAR_THE_TABLE else self.high):
-            world.jolt((float(far * np.cos(angle)), float(far * np.sin(angle))))
+        if step < 1 or chance >= (self.low if height < NEAR_THE_TABLE else self.high):
+            return None
+        return float(far * np.cos(angle)), float(far * np.sin(angle))
+
+    def touch(self, world: Touchable, step: int) -> None:
+        """Perhaps bump."""
+        shift = self.strikes(step, np.float32(world.tips[2]))  # as the robot's state has it
+        if shift is not None:
+            world.jolt(shift)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ at the level of how far they are trusted, and the actions are denoised after wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseladder.diffusion.denoiser import Denoiser
-from noiseladder.diffusion.sampling import DDIM, draw_noise
+from noiseladder.diffusion.sampling import Step, draw_noise
 from noiseladder.diffusion.state import State
 from noiseladder.training import generator_for
 
@@ -38,23 +38,33 @@ class Imagined(Trace):
     over: (B, n), for each token the share of its actions that comes after the end.
     """
 
-    over: Tensor
+    over: Tensor = field(kw_only=True)
 
 
 class Policy:
     """Acts in chunks: `reset()`, then `act(observation)` again and again until `finished`.
 
     denoiser: causal, trained on tokens of `knowledge`. steps: denoising steps for a chunk; 1 gives the mean of what
-    may be done. deeds: the level at which its own actions are remembered. seed: of all noise.
+    may be done. deeds: the level at which its own actions are remembered. seed: of all noise. eta: how much of the
+    noise is drawn anew in each step; 1 keeps away from what lies between two good ways, where 0 now and then ends.
     """
 
     def __init__(
-        self, denoiser: Denoiser, knowledge: PolicyKnowledge, steps: int = 6, deeds: float = 0.0, seed: int = 0
+        self,
+        denoiser: Denoiser,
+        knowledge: PolicyKnowledge,
+        steps: int = 6,
+        deeds: float = 0.0,
+        seed: int = 0,
+        eta: float = 0.0,
     ) -> None:
-        if steps < 1 or not 0 <= deeds <= 1:
-            raise ValueError(f"steps {steps}, deeds {deeds}: expected at least 1 step and a level in [0, 1]")
+        if steps < 1 or not 0 <= deeds <= 1 or not 0 <= eta <= 1:
+            raise ValueError(
+                f"steps {steps}, deeds {deeds}, eta {eta}: expected at least 1 step, a level in [0, 1], a share in"
+                " [0, 1]"
+            )
         self.denoiser, self.knowledge = denoiser, knowledge
-        self.steps, self.deeds, self.seed = steps, deeds, seed
+        self.steps, self.deeds, self.seed, self.eta = steps, deeds, seed, eta
         self.episodes_before = 0
         self.reset()
 
@@ -128,14 +138,16 @@ class Policy:
                 found.append(self.denoised(noise, [*looking, *acting[1:]], begins, state))
                 state = self.denoiser.observe(found[-1], begins, state)
         together = torch.cat(found, dim=1)
-        return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), tokens.over(together))
+        return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), over=tokens.over(together))
 
     # Inside
 
     def denoised(self, noisy: Tensor, rungs: Sequence[Tensor], begins: Tensor, state: State) -> Tensor:
         """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held."""
+        step = Step(self.eta, self.generators)
         for here, there in pairwise(rungs):
-            noisy = DDIM(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there)
+            fresh = step.draw(noisy) if self.eta > 0 else None
+            noisy = step(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there, fresh)
         return noisy
 
     def acting(self, levels: Tensor, now: float) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .disturbances import Blackout, Disturbance
 from .fruit_swap import FruitSwap
-from .policy import Level, Policy
+from .policy import Level, Policy, Trust
 from .tabletop import CAMERAS, FRUITS
 
 Believe = Callable[[int], Level]
@@ -40,6 +40,11 @@ class LivedEpisode:
 def believe_all(step: int) -> Level:
     """Every sense is believed at every step."""
     return 0.0
+
+
+def believe_unsurprised(trust: Trust, step: int) -> Level:
+    """The policy decides itself at every step, by its surprise."""
+    return trust
 
 
 @dataclass(frozen=True)

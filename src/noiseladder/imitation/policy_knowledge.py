@@ -65,7 +65,7 @@ class PolicyKnowledge:
             seen[camera] = torch.cat([eye(piece) for piece in frames.split(64)])
         if episode.state.shape[1]:
             seen[STATE] = torch.from_numpy(episode.state)
-        return Trace(seen, torch.from_numpy(episode.actions))
+        return Trace(seen, torch.from_numpy(episode.actions), tuple(episode.notes.get("jolts", ())))
 
     def save(self, folder: Path) -> None:
         """Write policy.safetensors into a folder, atomically."""

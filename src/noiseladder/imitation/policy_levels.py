@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from noiseladder.diffusion.denoiser import Prediction
 from noiseladder.diffusion.noise import NoiseSchedule
+from noiseladder.diffusion.objective import over_error_ratio
 
 from .policy_tokens import PolicyTokens
 
@@ -97,15 +98,18 @@ class Means:
 
 @dataclass(frozen=True)
 class SensesCount:
-    """The squared error of the output, that of senses times `share`: acting is what a policy is for."""
+    """The squared error of the clean guess, that of senses times `share`: acting is what a policy is for.
+
+    Weighted by the output's error, as is usual, most of the loss is the tremor of whoever showed the way, which
+    nobody can predict: a token that is nearly clean has the largest error of its velocity, and the least to learn from.
+    """
 
     tokens: PolicyTokens
     share: float = 0.3
 
     def __call__(self, schedule: NoiseSchedule, prediction: Prediction, levels: Tensor) -> Tensor:
         """Weights of the shape of levels (B, T, D)."""
-        if levels.ndim < 3:
-            return torch.ones_like(levels)
         weight = torch.ones_like(levels)
-        weight[..., : self.tokens.seen_size] = self.share
-        return weight
+        if levels.ndim == 3:
+            weight[..., : self.tokens.seen_size] = self.share
+        return over_error_ratio(schedule, prediction, levels, weight)

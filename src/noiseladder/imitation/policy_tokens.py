@@ -21,10 +21,14 @@ SMALLEST_SCALE = 0.02  # of a sense's largest: what hardly ever changes is not b
 
 @dataclass(frozen=True)
 class Trace:
-    """An episode as numbers. seen: sense -> (T, size). actions: (T, A), row t was done after seeing row t."""
+    """An episode as numbers. seen: sense -> (T, size). actions: (T, A), row t was done after seeing row t.
+
+    jolts: steps in which something moved the hand without being seen before; what is done next answers to it.
+    """
 
     seen: Mapping[str, Tensor]
     actions: Tensor
+    jolts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class PolicyTokens:
             middle.append(values.mean(0))
             scale.append(deviation.clamp(min=SMALLEST_SCALE * float(deviation.max()) + 1e-6))
         # One scale for the places of a chunk: a centimetre is a centimetre, at its beginning and at its end.
-        led = torch.cat([_led(trace.actions[:, :moves], chunk) for trace in traces])
-        scale[-1][:moves] = led.std(0).clamp(min=1e-6)
+        if moves:
+            led = torch.cat([_led(trace.actions[:, :moves], chunk) for trace in traces])
+            scale[-1][:moves] = led.std(0).clamp(min=1e-6)
         # Zero stays zero: it is what is done when nothing is.
         return cls(
             senses,
@@ -137,7 +142,7 @@ class PolicyTokens:
     def table(self, traces: Sequence[Trace]) -> Table:
         """The episodes as one table to cut sequences from. Before its beginning and after its end nothing moves."""
         before, after = self.chunk - 1, (AFTER + 1) * self.chunk
-        seen, actions, starts, row = [], [], [], 0
+        seen, actions, jolted, starts, row = [], [], [], [], 0
         for trace in traces:
             length = len(trace.actions)
             steps = torch.arange(-before, length + after).clamp(0, length - 1)
@@ -145,12 +150,16 @@ class PolicyTokens:
             seen.append(values[steps])
             still = trace.actions.new_zeros(1, self.action_size)
             actions.append(torch.cat([still.expand(before, -1), trace.actions, still.expand(after, -1)]))
+            shaken = torch.zeros(before + length + after, dtype=torch.bool)
+            shaken[[before + step for step in trace.jolts]] = True
+            jolted.append(shaken)
             starts.append(row + before)
             row += before + length + after
         return Table(
             self,
             (torch.cat(seen) - self.middle[: self.seen_size]) / self.scale[: self.seen_size],
             torch.cat(actions),
+            torch.cat(jolted),
             torch.tensor(starts),
             torch.tensor([len(trace.actions) for trace in traces]),
         )
@@ -158,11 +167,15 @@ class PolicyTokens:
 
 @dataclass(frozen=True)
 class Table:
-    """Episodes row by row: seen (R, F) of unit size, actions (R, A) as they were; starts, lengths: (E,), in rows."""
+    """Episodes row by row: seen (R, F) of unit size, actions (R, A) as they were; starts, lengths: (E,), in rows.
+
+    jolted: (R,) bool, steps in which the hand was moved by something that had not been seen.
+    """
 
     tokens: PolicyTokens
     seen: Tensor
     actions: Tensor
+    jolted: Tensor
     starts: Tensor
     lengths: Tensor
 
@@ -171,8 +184,9 @@ class Table:
 
         The condition (B, T, 1) is the share of a token that lies in the episode for the one with which it begins, and
         0 for all others: a memory which reaches back to the beginning differs from one that does not, and a token
-        whose first steps come before the beginning from one in which somebody waits. The mask (B, T, D) of the senses ends with the episode, that of
-        the actions a token later.
+        whose first steps come before the beginning from one in which somebody waits. The mask (B, T, D) of the senses
+        ends with the episode, that of the actions a token later; nor do actions count that answer to a jolt within
+        their own token: whoever learned from them would answer to jolts that never came.
         """
         chunk = self.tokens.chunk
         step = first[:, None] + chunk * torch.arange(tokens)
@@ -187,6 +201,7 @@ class Table:
         begins[:, 0, 0] = torch.where(first <= 0, 1 + first / chunk, 0.0)
         mask = real[..., None].repeat(1, 1, values.shape[-1])
         mask[..., : self.tokens.seen_size] &= (step < length)[..., None]  # nobody looked after the end
+        mask[..., self.tokens.seen_size :] &= ~self.jolted[rows[..., :-1]].any(-1, keepdim=True)
         return Batch(values, begins, mask)
 
     def draw(self, count: int, tokens: int, begin: float, generator: torch.Generator) -> Batch:

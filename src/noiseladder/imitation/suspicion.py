@@ -10,6 +10,8 @@ import torch
 from .policy import Policy
 from .policy_tokens import Trace
 
+LIMITS = {"front": 1.0, "side": 1.0}  # PLACEHOLDER
+
 
 @dataclass(frozen=True)
 class Suspicion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +13,25 @@ from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from noiseladder.data.video_files import write_video
-from noiseladder.diffusion.denoiser import Denoiser
-from noiseladder.diffusion.noise import Cosine
 from noiseladder.imitation.disturbances import Blackout
+from noiseladder.imitation.drawing import Drawing
+from noiseladder.imitation.dreaming import Arrangement, Dream, ReadPlaces, Replayed, dream, replay
 from noiseladder.imitation.fruit_swap import STEPS_PER_SECOND, TIME_LIMIT, FruitSwap
 from noiseladder.imitation.policy import Policy
-from noiseladder.imitation.policy_evaluation import DoubtTheBlind, LivedEpisode, believe_all, live_with, share
-from noiseladder.imitation.policy_knowledge import PolicyKnowledge
-from noiseladder.imitation.tabletop import CAMERAS
+from noiseladder.imitation.policy_evaluation import (
+    Believe,
+    DoubtTheBlind,
+    LivedEpisode,
+    believe_all,
+    believe_unsurprised,
+    live_with,
+    share,
+)
+from noiseladder.imitation.suspicion import LIMITS, Suspicion
+from noiseladder.imitation.tabletop import CAMERAS, FRUITS
 from noiseladder.training.durable import replace_file
-from noiseladder.training.options import from_json
-from noiseladder.training.weights import load_weights, read_recipe
 
-from .swap import Swap, network
+from .trained_swap import STEPS, load_drawing, load_policy
 
 
 @dataclass(frozen=True)
@@ -40,41 +47,61 @@ class Imitate:
     """all, none, or how many tokens of the past are remembered."""
     occlude: str | None = None
     """A camera that goes black for three seconds: front or side."""
-    trust: float = 1.0
-    """Level at which the black camera is read: 1 does not look at it, 0 believes it."""
-    steps: int = 6
+    trust: str = "1"
+    """Level at which the black camera is read: 1 does not look at it, 0 believes it; or surprise: nobody tells the
+    policy, it doubts by itself what it did not expect."""
+    steps: int = STEPS
     """Denoising steps for a chunk of actions."""
+    dream: bool = False
+    """Imagine each episode from its first frame, and let the simulator obey; the video shows it beside the dream."""
     video: Path | None = None
     """Where to write what both cameras saw: .mp4 or .gif."""
 
 
 def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitate()) -> None:
-    """Live episodes of the fruit swap with the policy in a run folder."""
-    memory = _memory(options.memory)
+    """Live episodes of the fruit swap with the policy in a run folder, or with the one that ships, `swap`."""
+    memory, level = _memory(options.memory), _trust(options.trust)
     if options.occlude is not None and options.occlude not in CAMERAS:
         raise ValueError(f"--occlude is {options.occlude!r}, expected {' or '.join(CAMERAS)}")
     if options.episodes < 1:
         raise ValueError(f"--episodes is {options.episodes}, expected at least 1")
+    if options.dream and (memory is not None or options.occlude is not None):
+        raise ValueError("--dream looks once and remembers all: leave --memory and --occlude out")
     policy = load_policy(run, options.steps)
     torch.set_num_threads(1)
-    blackout = None if options.occlude is None else Blackout(options.occlude)
-    believe = believe_all if blackout is None else DoubtTheBlind(blackout, options.trust)
-    frames: list[NDArray[np.uint8]] = []
-    found: list[LivedEpisode] = []
     world = FruitSwap(next(iter(policy.knowledge.eyes.values())).size[0])
-
-    def live(seed: int) -> LivedEpisode:
-        wrong = () if blackout is None else (blackout,)
-        return live_with(world, policy, seed, wrong, believe, memory, options.video is not None)
-
     try:
-        for number in range(options.episodes):
-            episode = live(options.seed + number)
-            found.append(episode)
-            frames.extend(episode.frames)
-            print(described(episode))
+        if options.dream:
+            frames = dreams(world, policy, run, options)
+        else:
+            blackout = None if options.occlude is None else Blackout(options.occlude)
+            frames = episodes(world, policy, options, memory, blackout, level)
     finally:
         world.close()
+    if options.video is not None:
+        replace_file(options.video, lambda path: write_video(path, frames, 2 * STEPS_PER_SECOND))
+
+
+def episodes(
+    world: FruitSwap,
+    policy: Policy,
+    options: Imitate,
+    memory: int | None,
+    blackout: Blackout | None,
+    level: float | None,
+) -> list[NDArray[np.uint8]]:
+    """Live episodes and say what became of them; returns their film. level: of a black camera, None for surprise."""
+    believe: Believe = believe_all
+    if level is None:
+        believe = partial(believe_unsurprised, Suspicion(LIMITS))
+    elif blackout is not None:
+        believe = DoubtTheBlind(blackout, level)
+    found: list[LivedEpisode] = []
+    for number in range(options.episodes):
+        wrong = () if blackout is None else (blackout,)
+        episode = live_with(world, policy, options.seed + number, wrong, believe, memory, options.video is not None)
+        found.append(episode)
+        print(described(episode), flush=True)
     successes = sum(episode.success for episode in found)
     _, low, high = share(successes, len(found))
     spent = sum(episode.seconds for episode in found) / sum(episode.steps for episode in found)
@@ -82,8 +109,48 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
         f"{successes} of {len(found)} succeeded (95 % interval {low:.0%} to {high:.0%}),"
         f" {1 / spent:.0f} steps a second of deciding"
     )
-    if options.video is not None:
-        replace_file(options.video, lambda path: write_video(path, frames, 2 * STEPS_PER_SECOND))
+    return [frame for episode in found for frame in episode.frames]
+
+
+def dreams(world: FruitSwap, policy: Policy, run: Path, options: Imitate) -> list[NDArray[np.uint8]]:
+    """Imagine episodes, let the simulator obey and say whether both end alike; returns a film of both."""
+    read, drawing = ReadPlaces.learn(world, policy), load_drawing(run)
+    if options.video is not None and drawing is None:
+        raise ValueError(f"{run} holds no drawing, so its dreams cannot be filmed: train it with --drawing-steps 2000")
+    agreed, frames = 0, []
+    for number in range(options.episodes):
+        dreamt = dream(world, policy, options.seed + number)
+        lived = replay(world, dreamt, film=options.video is not None)
+        imagined = read(dreamt.seen)
+        agreed += imagined == lived.places
+        print(
+            f"seed {dreamt.seed}: imagined {len(dreamt.actions)} steps to {_lying(imagined)}, the simulator came to"
+            f" {_lying(lived.places)}{', swapped' * lived.swapped}",
+            flush=True,
+        )
+        if drawing is not None and options.video is not None:
+            frames += side_by_side(policy, drawing, dreamt, lived)
+    print(f"{agreed} of {options.episodes} dreams end as the simulator does")
+    return frames
+
+
+def side_by_side(
+    policy: Policy, drawing: Drawing, dreamt: Dream, lived: Replayed, still: int = STEPS_PER_SECOND
+) -> list[NDArray[np.uint8]]:
+    """Frames (size, 4 size + 4, 3): what the simulator showed, left, and what was imagined, right; then a pause."""
+    tokens = policy.knowledge.tokens
+    drawn = drawing.pictures(tokens, dreamt.seen)
+    both = np.concatenate([drawn[camera] for camera in CAMERAS], axis=2)
+    frames = []
+    for step, frame in enumerate(lived.frames):
+        # A token is imagined for the moment at which it begins; frame number `step` was seen after that step.
+        other = both[min((step + 1) // tokens.chunk, len(both) - 1)]
+        frames.append(np.concatenate([frame, np.full((len(frame), 4, 3), 255, np.uint8), other], axis=1))
+    return frames + frames[-1:] * still
+
+
+def _lying(places: Arrangement) -> str:
+    return ", ".join(f"{fruit} on {'no plate' if slot is None else slot}" for fruit, slot in zip(FRUITS, places))
 
 
 def described(episode: LivedEpisode) -> str:
@@ -91,20 +158,6 @@ def described(episode: LivedEpisode) -> str:
     moves = ", ".join(f"{fruit} to {slot}" for fruit, slot in episode.moves) or "nothing was moved"
     how = "swapped" if episode.success else "time is up" if episode.steps >= TIME_LIMIT else "given up"
     return f"seed {episode.seed}: {how} after {episode.steps} steps; {moves}{'; said it was done' * episode.ended}"
-
-
-def load_policy(run: Path, steps: int = 6, seed: int = 0) -> Policy:
-    """The policy in a run folder of `noiseladder train swap`.
-
-    Raises ValueError for a run of another recipe or damaged files, OSError where there is none.
-    """
-    recipe = read_recipe(run / "weights.safetensors")
-    if recipe.get("recipe") != "swap":
-        raise ValueError(f"{run} holds a run of {recipe.get('recipe')!r}, expected one of `noiseladder train swap`")
-    knowledge = PolicyKnowledge.load(run)
-    denoiser = Denoiser(network(from_json(Swap, recipe), knowledge.tokens), Cosine()).eval()
-    load_weights(run / "weights.safetensors", denoiser)
-    return Policy(denoiser, knowledge, steps, seed=seed)
 
 
 def _memory(text: str) -> int | None:
@@ -115,3 +168,15 @@ def _memory(text: str) -> int | None:
     if not text.isdigit():
         raise ValueError(f"--memory is {text!r}, expected all, none or a number of tokens")
     return int(text)
+
+
+def _trust(text: str) -> float | None:
+    if text == "surprise":
+        return None
+    try:
+        level = float(text)
+    except ValueError:
+        level = -1.0
+    if not 0 <= level <= 1:
+        raise ValueError(f"--trust is {text!r}, expected surprise or a level from 0, believe it, to 1, do not look")
+    return level

@@ -21,7 +21,7 @@ from noiseladder.networks import MinGRUNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 
 COURSE = TwoRoutes()
-STEPS = 8
+STEPS, ETA = 16, 1.0  # of the sampler: with eta 0 about seven times as many end between the two routes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +31,17 @@ class Routes(TrainingOptions):
     steps: int = 1500
     passages: int = 150
     """Demonstrations to learn from."""
-    chunk: int = 4
+    chunk: int = 8
     """Actions in a token."""
     moves: int = 2
     """How many of an action's values are moves that add up."""
-    tokens: int = 8
+    tokens: int = 7
     """Tokens in a sequence."""
     batch: int = 64
     """Sequences in a batch."""
-    width: int = 96
+    width: int = 128
     """Width of the network."""
-    layers: int = 2
+    layers: int = 3
     """Layers of the network."""
     cloning: bool = False
     """Learn the average action instead, which is deterministic cloning; the network is the same."""
@@ -97,8 +97,8 @@ def voyages(policy: Policy, boats: int, seed: int) -> Tensor:
 def policy_of(denoiser: Denoiser, options: Routes) -> Policy:
     """The policy of these options; cloning has only one step to take, to the average."""
     tokens = PolicyTokens.fit(passages(options.passages, first=0), options.chunk, options.moves)
-    steps = 1 if options.cloning else STEPS
-    return Policy(denoiser, PolicyKnowledge(tokens, {}), steps, seed=options.seed)
+    steps, eta = (1, 0.0) if options.cloning else (STEPS, ETA)
+    return Policy(denoiser, PolicyKnowledge(tokens, {}), steps, seed=options.seed, eta=eta)
 
 
 def variants(options: Routes) -> dict[str, Routes]:

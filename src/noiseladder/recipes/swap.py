@@ -1,12 +1,14 @@
 """The fruit swap from demonstrations: a policy with as much memory as it is asked for."""
 
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator
 
@@ -16,24 +18,28 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
 from noiseladder.imitation.demonstrations import Recording, demonstrations, record
+from noiseladder.imitation.drawing import Drawing, learn_to_draw
 from noiseladder.imitation.eye import Eye, some_frames
-from noiseladder.imitation.policy_knowledge import PolicyKnowledge
+from noiseladder.imitation.policy import Policy
+from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge
 from noiseladder.imitation.policy_levels import Asked, Remembered, SensesCount
-from noiseladder.imitation.policy_tokens import PolicyTokens
+from noiseladder.imitation.policy_tokens import PolicyTokens, Trace
 from noiseladder.imitation.spoiling import spoiled
 from noiseladder.networks import TransformerNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.progress import LOG_SECONDS
+from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 EYE_FRAMES = 300
+BEGIN = 0.75  # of the sequences begin with their episode
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swap(TrainingOptions):
     """Learn to swap two fruits by way of a third plate, from pictures of somebody who does."""
 
-    steps: int = 3000
+    steps: int = 2000
     demonstrations: Path | None = None
     """Folder of demonstrations; those that are missing are recorded. In the cache ($NOISELADDER_CACHE) without it."""
     episodes: int = 150
@@ -44,20 +50,23 @@ class Swap(TrainingOptions):
     """Actions in a token."""
     moves: int = 3
     """How many of an action's first values are moves that add up; 0 for actions that are places."""
-    tokens: int = 48
-    """Tokens in a sequence; an episode has about 40."""
-    batch: int = 24
+    tokens: int = 44
+    """Tokens in a sequence; an episode has about 38."""
+    batch: int = 20
     """Sequences in a batch."""
     spoiled: bool = True
     """Learn from every episode a second time, as a worse camera would have seen it."""
     tremble: float = 0.02
     """Deviation of noise on what is seen, in usual deviations, in training."""
+    drawing_steps: int = 2000
+    """Training steps of the network that draws what was imagined; 0 for none."""
     width: int = 128
     """Width of the network."""
     layers: int = 4
     """Layers of the network."""
-    average: float = 0.995
-    validate_every: int = 200
+    average: float = 0.997
+    validate_every: int = 250
+    checkpoint_every: int = 125
 
 
 def network(options: Swap, tokens: PolicyTokens) -> TransformerNetwork:
@@ -71,19 +80,25 @@ def experiment(options: Swap) -> Experiment:
         raise ValueError(f"held_out is {options.held_out}, expected 1 to {options.episodes - 1}, fewer than episodes")
     shown = recorded(options)
     eyes = learn_eyes(shown[options.held_out :], options.seed)
-    traces = [PolicyKnowledge.trace(episode, eyes) for episode in shown]
+    traces = [trace_of(episode, eyes) for episode in shown]
     held_out, traces = traces[: options.held_out], traces[options.held_out :]
     tokens = PolicyTokens.fit(traces, options.chunk, options.moves)
     if options.spoiled:
         worse = (spoiled(episode, number) for number, episode in enumerate(shown) if number >= options.held_out)
-        traces = [*traces, *(PolicyKnowledge.trace(episode, eyes) for episode in worse)]
+        traces = [*traces, *(trace_of(episode, eyes) for episode in worse)]
     table = tokens.table(traces)
 
     def batches(step: int, generator: Generator) -> Batch:
-        batch = table.draw(options.batch, options.tokens, 0.6, generator)
+        batch = table.draw(options.batch, options.tokens, BEGIN, generator)
         seen = batch.tokens[..., : tokens.seen_size]
         seen += options.tremble * torch.randn(seen.shape, generator=generator)
         return batch
+
+    def picture(denoiser: Denoiser, path: Path) -> None:
+        # At the end, because only those who want to watch a dream need it.
+        drawing = learn_drawing(shown[options.held_out :], eyes, tokens, options)
+        drawing.save(path.parent)
+        draw(denoiser, PolicyKnowledge(tokens, eyes), drawing, held_out[0], shown[0], path)
 
     return Experiment(
         denoiser=Denoiser(network(options, tokens), Cosine()),
@@ -91,9 +106,69 @@ def experiment(options: Swap) -> Experiment:
             Remembered(tokens), SensesCount(tokens), query_levels=Asked(tokens), query_share=0.85
         ),
         batches=batches,
-        validation=tokens.table(held_out).draw(64, options.tokens, 0.6, generator_for(options.seed, "validation swaps")),
+        validation=tokens.table(held_out).draw(
+            64, options.tokens, BEGIN, generator_for(options.seed, "validation swaps")
+        ),
+        picture=picture if options.drawing_steps else None,
         files=PolicyKnowledge(tokens, eyes).save,
     )
+
+
+def learn_drawing(shown: Sequence[Episode], eyes: dict[str, Eye], tokens: PolicyTokens, options: Swap) -> Drawing:
+    """A network that draws what the eyes read, from every third frame of some demonstrations."""
+    fewer = [every_third(episode) for episode in shown]
+    traces = [PolicyKnowledge.trace(episode, eyes) for episode in fewer]
+    drawing = Drawing(tokens.seen_size, tuple(eyes), next(iter(eyes.values())).size[0])
+    generator = generator_for(options.seed, "drawing")
+    for step, loss in enumerate(learn_to_draw(drawing, tokens, traces, fewer, options.drawing_steps, generator), 1):
+        if step % 500 == 0:
+            print(f"drawing step {step}/{options.drawing_steps}  loss {loss:.5f}", file=sys.stderr)
+    return drawing.eval()
+
+
+def draw(
+    denoiser: Denoiser, knowledge: PolicyKnowledge, drawing: Drawing, trace: Trace, episode: Episode, path: Path
+) -> None:
+    """Write a strip of pictures: a demonstration that was not learned from, and below it the dream of its first."""
+    from PIL import Image
+
+    policy, tokens = Policy(denoiser, knowledge), knowledge.tokens
+    policy.act_on({name: values[:1] for name, values in trace.seen.items()})
+    count = len(episode) // tokens.chunk
+    imagined = policy.imagine(count)
+    dreamt = drawing.pictures(tokens, {name: values[0] for name, values in imagined.seen.items()})
+    chosen = np.linspace(0, count - 1, 10).astype(int)
+    rows = []
+    for camera in drawing.cameras:
+        shown = episode.pictures[camera][np.minimum((chosen + 1) * tokens.chunk, len(episode) - 1)]
+        rows += [np.concatenate(list(shown), axis=1), np.concatenate(list(dreamt[camera][chosen]), axis=1)]
+    strip = Image.fromarray(np.concatenate(rows))
+    strip.resize((2 * strip.width, 2 * strip.height), Image.Resampling.NEAREST).save(path, format="PNG")
+
+
+def trace_of(episode: Episode, eyes: dict[str, Eye]) -> Trace:
+    """An episode as these eyes see it, kept in the cache: looking takes minutes, and a run may be resumed."""
+    told = hashlib.sha256()
+    for camera, eye in sorted(eyes.items()):
+        told.update(eye.palette.numpy().tobytes())
+        told.update(np.ascontiguousarray(episode.pictures[camera]).data)
+    path = cache_folder() / "swap-senses" / f"{told.hexdigest()[:20]}.safetensors"
+    if path.is_file():
+        kept, _ = read_tensors(path)
+        seen = {camera: kept[camera] for camera in eyes}
+        if episode.state.shape[1]:
+            seen[STATE] = torch.from_numpy(episode.state)
+        return Trace(seen, torch.from_numpy(episode.actions), tuple(episode.notes.get("jolts", ())))
+    trace = PolicyKnowledge.trace(episode, eyes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, {camera: trace.seen[camera] for camera in eyes}, {})
+    return trace
+
+
+def every_third(episode: Episode) -> Episode:
+    """An episode with a third of its frames: neighbours show the same."""
+    pictures = {camera: frames[::3] for camera, frames in episode.pictures.items()}
+    return replace(episode, pictures=pictures, state=episode.state[::3], actions=episode.actions[::3])
 
 
 def recorded(options: Swap) -> list[Episode]:

@@ -1,0 +1,87 @@
+"""A trained policy of the fruit swap is a folder: of a run of `train swap`, or the one that ships with the package."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+import noiseladder.imitation
+from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.imitation.drawing import FILE as DRAWING, Drawing
+from noiseladder.imitation.policy import Policy
+from noiseladder.imitation.policy_knowledge import PolicyKnowledge
+from noiseladder.training.durable import replace_text
+from noiseladder.training.options import from_json
+from noiseladder.training.run import read_recipe_file
+from noiseladder.training.tensors_file import read_tensors, write_tensors
+from noiseladder.training.weights import load_weights, read_recipe
+
+from .swap import Swap, network
+
+WEIGHTS, RECIPE = "weights.safetensors", "recipe.json"
+SHIPPED = Path(noiseladder.imitation.__file__).parent / "weights"
+STEPS = 6  # of denoising, for a chunk of actions
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> folder of the policies that ship with the package."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{WEIGHTS}"))}
+
+
+def find(run: str | Path) -> Path:
+    """The folder of a run or of a shipped name. Raises FileNotFoundError when there is neither."""
+    folder, there = Path(run), shipped()
+    if folder.is_dir() or str(run) not in there:
+        if (folder / WEIGHTS).is_file():
+            return folder
+        if folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} holds no {WEIGHTS}: give the --folder of a `noiseladder train swap`, or wait for its first"
+                " checkpoint"
+            )
+        close = get_close_matches(str(run), there, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"give a run folder{''.join(f' or {name}' for name in there)}"
+        raise FileNotFoundError(f"there is no run {str(run)!r}: {hint}")
+    return there[str(run)]
+
+
+def load_policy(run: str | Path, steps: int = STEPS, seed: int = 0) -> Policy:
+    """The policy in a run folder of `noiseladder train swap`, or the shipped one of that name.
+
+    Raises ValueError for a run of another recipe or damaged files, OSError where there is none.
+    """
+    folder = find(run)
+    recipe = read_recipe(folder / WEIGHTS)
+    if recipe.get("recipe") != "swap":
+        raise ValueError(f"{folder} holds a run of {recipe.get('recipe')!r}, expected one of `noiseladder train swap`")
+    knowledge = PolicyKnowledge.load(folder)
+    denoiser = Denoiser(network(from_json(Swap, recipe), knowledge.tokens), Cosine()).eval()
+    load_weights(folder / WEIGHTS, denoiser)
+    return Policy(denoiser, knowledge, steps, seed=seed)
+
+
+def load_drawing(run: str | Path) -> Drawing | None:
+    """What draws the policy's dreams, or None where the run has none."""
+    folder = find(run)
+    return Drawing.load(folder) if (folder / DRAWING).is_file() else None
+
+
+def ship(run: Path, folder: Path, lines: int = 250) -> None:
+    """Write what acting needs of a run into another folder, weights as bfloat16, the log thinned to some `lines`."""
+    load_policy(run)  # nothing half-trained or foreign is shipped
+    tensors, note = read_tensors(run / WEIGHTS)
+    small = {name: value.bfloat16() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+    write_tensors(folder / WEIGHTS, small, note)
+    PolicyKnowledge.load(run).save(folder)
+    drawing = load_drawing(run)
+    if drawing is not None:
+        drawing.save(folder, small=True)
+    replace_text(folder / RECIPE, json.dumps(read_recipe_file(run), indent=2) + "\n")
+    header, *rows = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    every = max(1, len(rows) // lines)
+    kept = [row for number, row in enumerate(rows, 1) if number % every == 0 or not row.endswith(",")]
+    replace_text(folder / "metrics.csv", "\n".join([header, *kept]) + "\n")
