@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/imitation.py [--quick] [--model swap] [--only success knocked ...] [--keep FILE]
 
 Claims: with its memory the policy swaps the fruits, without it it cannot, and its ceiling then is that of a script
-which sees the picture and draws the hidden phase; a camera that is covered costs little when it is read at a higher level;
-what is imagined from the first frame is what the simulator does when it obeys. Episodes are those of seeds 100000 and
+which sees the picture and draws the hidden phase; a camera that is covered costs little when it is read at a higher
+level; what is imagined from the first frame is what the simulator does when it obeys. Episodes are of seeds 100000 and
 up, which nobody looked at while developing; disturbances are drawn from the ranges of `imitation/disturbances.py` by
 the episode's seed. The model ships with the package (or is a run folder of `noiseladder train swap`). --keep writes
 every finished row to a file and reads it back, so that a run of an hour can be interrupted. Needs the extra imitation.
@@ -84,7 +84,7 @@ class Run:
         self.figures.update({name: round(value, 4) for name, value in found.items() if math.isfinite(value)})
 
 
-def told(camera: str | None, row: Row) -> str:
+def told(row: Row) -> str:
     """A line of the table."""
     found, low, high = share(row["successes"], row["of"])
     steps = f"{row['steps'] / row['of']:5.0f}" if "steps" in row else ""
@@ -93,7 +93,7 @@ def told(camera: str | None, row: Row) -> str:
 
 def show(run: Run, key: str, title: str, row: Row) -> None:
     """Print a row and keep its figure."""
-    print(f"{title:<66} {told(None, row)}", flush=True)
+    print(f"{title:<66} {told(row)}", flush=True)
     run.put(**{key: row["successes"] / row["of"]})
 
 
@@ -271,6 +271,46 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
     }  # fmt: skip
 
 
+def draw(run: Run, path: Path) -> None:
+    """Success against memory, and against how far a black camera is believed, with intervals, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    found = {key.partition(" of ")[0]: row for key, row in run.rows.items()}
+    memories = [("success_memoryless", 0, "none")]
+    memories += [(f"success_memory_{length}", number, str(length)) for number, length in enumerate(MEMORIES, 1)]
+    memories += [("success", len(MEMORIES) + 1, "all")]
+    levels = [("success_occluded_trusted", 0.0), *((f"success_occluded_{level:g}", level) for level in LEVELS)]
+    levels += [("success_occluded", 1.0)]
+    for axis, points in (
+        (left, [(key, place) for key, place, _ in memories]),
+        (right, levels),
+    ):
+        there = [(place, *share(found[key]["successes"], found[key]["of"])) for key, place in points if key in found]
+        places, shares, lows, highs = (list(values) for values in zip(*there))
+        below = [share - low for share, low in zip(shares, lows)]
+        above = [high - share for share, high in zip(shares, highs)]
+        axis.errorbar(places, shares, yerr=[below, above], fmt="o-", capsize=3)
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    left.set_xticks([place for _, place, _ in memories], [name for *_, name in memories])
+    left.set(xlabel=f"tokens remembered, {STEPS_PER_SECOND} steps a second", ylabel="swaps that succeed")
+    if "memoryless_ceiling_kind" in found:
+        row = found["memoryless_ceiling_kind"]
+        left.axhline(row["successes"] / row["of"], linestyle=":", color="0.4")
+        left.text(
+            0.2, row["successes"] / row["of"] + 0.02, "script without memory, at its kindest", color="0.4", fontsize=8
+        )
+    right.set(xlabel="level at which the black camera is read (0: believed)")
+    if "success_occluded_surprise" in found:
+        row = found["success_occluded_surprise"]
+        right.axhline(row["successes"] / row["of"], linestyle="--", color="tab:green")
+        right.text(0.02, row["successes"] / row["of"] + 0.02, "level chosen by surprise", color="tab:green", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def _decisions(policy: Policy, row: Row) -> float:
     return row["steps"] / policy.knowledge.tokens.chunk / row["seconds"]
 
@@ -284,6 +324,7 @@ def main() -> None:
     parser.add_argument("--some", type=int, help="episodes of the others (60)")
     parser.add_argument("--only", nargs="+", help="parts of the table")
     parser.add_argument("--keep", type=Path, help="file to which finished rows go, and from which they come")
+    parser.add_argument("--picture", type=Path, help="where to draw success against memory and trust, a PNG")
     chosen = parser.parse_args()
     many, some = (chosen.many or 4, chosen.some or 2) if chosen.quick else (chosen.many or 200, chosen.some or 60)
     torch.set_num_threads(1)
@@ -299,6 +340,8 @@ def main() -> None:
     for name, part in parts.items():
         if chosen.only is None or name in chosen.only:
             part()
+    if chosen.picture is not None:
+        draw(run, chosen.picture)
     log = find(run.model) / "metrics.csv"
     if log.is_file():
         header, *_, last = log.read_text(encoding="utf-8").splitlines()

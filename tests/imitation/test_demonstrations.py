@@ -12,6 +12,7 @@ from noiseladder.imitation.demonstrations import (
     expected,
     export_lerobot,
     export_zarr,
+    jolted,
     live,
     record,
 )
@@ -74,6 +75,16 @@ def test_recorded_actions_are_those_that_were_obeyed(world):
     for action in episode.actions:
         world.step(action)
     np.testing.assert_array_equal(world.tips, end)
+
+
+def test_a_recording_says_in_which_steps_the_arm_was_jolted(world, monkeypatch):
+    monkeypatch.setattr(fruit_swap, "TIME_LIMIT", 60)
+    lived, told = [], world.jolt
+    monkeypatch.setattr(world, "jolt", lambda shift: (lived.append(world.steps), told(shift)))
+    episode = jolted(world, 3)
+    assert episode.notes["jolts"] == [step for step in lived if step < 60]
+    assert lived
+    assert episode.notes["seed"] == 3
 
 
 def test_recording_shows_progress_and_goes_on_where_it_stopped(tmp_path, quick):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from noiseladder.data.episodes import Episode
-from noiseladder.imitation.drawing import Drawing, learn_to_draw
+from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
 from noiseladder.imitation.policy_tokens import PolicyTokens, Trace
 
 SIZE = 16
@@ -55,5 +55,8 @@ def test_it_learns_the_same_from_the_same_seed():
 def test_pictures_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match="pictures of 48 pixels: expected a power of two"):
         Drawing(2, ("front",), 48)
+    assert can_draw([(16, 16), (16, 16)])
+    for sizes in ([(48, 48)], [(16, 32)], [(4, 4)], [(16, 16), (32, 32)]):
+        assert not can_draw(sizes)
     with pytest.raises(FileNotFoundError):
         Drawing.load(tmp_path)

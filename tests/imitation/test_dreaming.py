@@ -31,9 +31,8 @@ def policy(world):
     """Untrained, with eyes for the colours of the fruits."""
     palette = torch.tensor([[0.5, 0.08, 0.09], [0.75, 0.4, 0.07], [0.5, 0.42, 0.31], [0.35, 0.38, 0.4]])
     eyes = {camera: Eye(palette, 2, (32, 32)) for camera in ("front", "side")}
-    tokens = PolicyTokens(
-        ("front", "side", "state"), (10, 10, 4), 8, 4, torch.zeros(57), torch.cat([torch.full((24,), 0.3), torch.full((33,), 0.02)])
-    )  # fmt: skip
+    scale = torch.cat([torch.full((24,), 0.3), torch.full((33,), 0.02)])
+    tokens = PolicyTokens(("front", "side", "state"), (10, 10, 4), 8, 4, torch.zeros(57), scale)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = TransformerNetwork(tokens.size, 16, 1, 4, 1, tokens.parts)

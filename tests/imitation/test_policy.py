@@ -213,6 +213,16 @@ def test_noise_that_is_drawn_anew_belongs_to_the_episode_and_may_be_left_out():
     assert np.abs(found - still.act(observation(0))).max() > 1e-3
 
 
+def test_without_temperature_the_seed_does_not_matter():
+    cold = [policy(seed=seed, temperature=0.0).act(observation(0)) for seed in (0, 1)]
+    np.testing.assert_array_equal(*cold)
+    warm = [policy(seed=seed, temperature=0.1).act(observation(0)) for seed in (0, 1)]
+    hot = [policy(seed=seed).act(observation(0)) for seed in (0, 1)]
+    assert 0 < np.abs(warm[0] - warm[1]).mean() < np.abs(hot[0] - hot[1]).mean()
+    with pytest.raises(ValueError, match="temperature -1"):
+        policy(temperature=-1.0)
+
+
 def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it():
     """The actions of an imagined token are those that are sampled after its own senses, with the same noise."""
     who = policy()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,6 +57,15 @@ def test_nothing_is_done_before_the_beginning_and_after_the_end(traces, tokens):
     assert batch.mask[1, :, -1].tolist() == [True, True, False, False]
     assert batch.mask[1, :, 0].tolist() == [True, False, False, False]  # nobody looked after the end
     assert AFTER == 2
+
+
+def test_answers_to_what_nobody_saw_are_not_learned_from(traces, tokens):
+    """A jolt in step 4 moves the hand after that step was looked at: actions 5 and on answer to it."""
+    table = tokens.table([replace(traces[0], jolts=(4,))])
+    for first, counts in ((1, True), (2, True), (3, False), (4, False), (5, True)):
+        mask = table.cut(torch.tensor([0]), torch.tensor([first]), 1).mask[0, 0]
+        assert mask[:7].all()
+        assert mask[7:].tolist() == [counts] * 7, first
 
 
 def test_values_are_of_unit_size(traces, tokens):

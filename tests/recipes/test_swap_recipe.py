@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 
 from noiseladder.data.episodes import Episode
+from noiseladder.data.npz_episodes import write_npz_episode
 from noiseladder.imitation import Observation
 from noiseladder.recipes import swap
 from noiseladder.recipes.imitate import Imitate, imitate, load_policy
 from noiseladder.training.run import run
 
 OPTIONS = swap.Swap(
-    steps=2, episodes=4, held_out=1, chunk=4, tokens=4, batch=2, width=16, layers=1, threads=1, validate_every=2, drawing_steps=3
+    steps=2,
+    episodes=4,
+    held_out=1,
+    chunk=4,
+    tokens=4,
+    batch=2,
+    width=16,
+    layers=1,
+    threads=1,
+    validate_every=2,
+    drawing_steps=3,
 )
 
 
@@ -24,6 +35,7 @@ def episode(seed):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(swap, "recorded", lambda options: [episode(seed) for seed in range(options.episodes)])
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
     run(lambda: swap.experiment(OPTIONS), OPTIONS, tmp_path / "run", "swap")
     return tmp_path / "run"
 
@@ -36,6 +48,26 @@ def test_a_run_folder_holds_all_that_acting_needs(folder):
     assert actions.shape == (4, 4)
     np.testing.assert_array_equal(actions, again.act(seen))
     assert np.isfinite(policy.act(Observation({"front": None, "side": None}, seen.state))).all()
+
+
+def test_somebody_elses_demonstrations_are_learned_from(tmp_path, monkeypatch):
+    """Another camera, pictures that are not square, three values in an action, no robot state."""
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for number in range(3):
+        pictures = {"wrist": random.integers(0, 256, (20, 12, 20, 3), dtype=np.uint8)}
+        actions = random.normal(size=(20, 3)).astype(np.float32)
+        write_npz_episode(
+            tmp_path / "mine" / f"{number}.npz",
+            Episode("mine", pictures, np.zeros((20, 0), np.float32), actions),
+        )
+    options = replace(OPTIONS, demonstrations=tmp_path / "mine", moves=0)
+    run(lambda: swap.experiment(options), options, tmp_path / "run", "swap")
+    policy = load_policy(tmp_path / "run")
+    assert policy.act(Observation({"wrist": pictures["wrist"][0]}, np.zeros(0, np.float32))).shape == (4, 3)
+    with pytest.raises(ValueError, match="holds 3 episodes and --held-out is 3"):
+        swap.experiment(replace(options, held_out=3))
 
 
 def test_a_run_goes_on(folder, monkeypatch):
@@ -58,6 +90,9 @@ def test_another_recipe_is_no_policy(folder):
         (Imitate(memory="much"), "--memory is 'much', expected all, none or a number"),
         (Imitate(occlude="back"), "--occlude is 'back', expected front or side"),
         (Imitate(episodes=0), "--episodes is 0"),
+        (Imitate(trust="half"), "--trust is 'half', expected surprise or a level from 0"),
+        (Imitate(trust="1.5"), "--trust is '1.5'"),
+        (Imitate(dream=True, memory="none"), "--dream looks once and remembers all"),
     ],
 )
 def test_bad_options_are_said_before_anything_is_loaded(tmp_path, options, sentence):

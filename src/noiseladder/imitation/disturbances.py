@@ -197,7 +197,7 @@ class Jolts(Disturbance):
 
     def touch(self, world: Touchable, step: int) -> None:
         """Perhaps bump."""
-        shift = self.strikes(step, np.float32(world.tips[2]))  # as the robot's state has it
+        shift = self.strikes(step, float(np.float32(world.tips[2])))  # as the robot's state has it
         if shift is not None:
             world.jolt(shift)
 

@@ -83,6 +83,12 @@ class Drawing(nn.Module):
         return drawing.eval()
 
 
+def can_draw(sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether pictures of these heights and widths can be drawn: all alike, square, a power of two from 8 on."""
+    height, width = sizes[0]
+    return len(set(sizes)) == 1 and height == width and height >= 8 and not height & (height - 1)
+
+
 def learn_to_draw(
     drawing: Drawing,
     tokens: PolicyTokens,
@@ -121,4 +127,4 @@ def learn_to_draw(
             loss.backward()
         optimizer.step()
         schedule.step()
-        yield float(loss)
+        yield float(loss.detach())

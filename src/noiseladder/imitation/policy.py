@@ -47,6 +47,8 @@ class Policy:
     denoiser: causal, trained on tokens of `knowledge`. steps: denoising steps for a chunk; 1 gives the mean of what
     may be done. deeds: the level at which its own actions are remembered. seed: of all noise. eta: how much of the
     noise is drawn anew in each step; 1 keeps away from what lies between two good ways, where 0 now and then ends.
+    temperature: of the noise that actions are denoised from; below 1 what is done varies less than in the
+    demonstrations, and so does its error.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Policy:
         deeds: float = 0.0,
         seed: int = 0,
         eta: float = 0.0,
+        temperature: float = 1.0,
     ) -> None:
         if steps < 1 or not 0 <= deeds <= 1 or not 0 <= eta <= 1:
             raise ValueError(
@@ -64,7 +67,9 @@ class Policy:
                 " [0, 1]"
             )
         self.denoiser, self.knowledge = denoiser, knowledge
-        self.steps, self.deeds, self.seed, self.eta = steps, deeds, seed, eta
+        if not temperature >= 0:
+            raise ValueError(f"temperature {temperature}: expected 0 or more, 1 to vary as the demonstrations do")
+        self.steps, self.deeds, self.seed, self.eta, self.temperature = steps, deeds, seed, eta, temperature
         self.episodes_before = 0
         self.reset()
 
@@ -110,6 +115,7 @@ class Policy:
             self.levels = dict(zip(tokens.senses, levels[0, 0].tolist()))
             rungs = [self.acting(levels, now) for now in torch.linspace(1, 0, self.steps + 1).tolist()]
             noise = draw_noise(self.generators, tuple(token.shape))
+            noise[..., tokens.seen_size :] *= self.temperature
             # A sense that is only half believed is shown as noisy as its level says.
             noisy = self.denoiser.schedule.mix(token, noise, rungs[0])
             noisy = self.denoised(noisy, rungs, begins, state)
@@ -135,6 +141,7 @@ class Policy:
                 begins = torch.full((episodes, 1, 1), float(not self.past and number == 0))
                 state = self.denoiser.prepare(state)
                 noise = draw_noise(self.generators, (episodes, 1, tokens.size))
+                noise[..., tokens.seen_size :] *= self.temperature
                 found.append(self.denoised(noise, [*looking, *acting[1:]], begins, state))
                 state = self.denoiser.observe(found[-1], begins, state)
         together = torch.cat(found, dim=1)
@@ -146,7 +153,7 @@ class Policy:
         """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held."""
         step = Step(self.eta, self.generators)
         for here, there in pairwise(rungs):
-            fresh = step.draw(noisy) if self.eta > 0 else None
+            fresh = self.temperature * step.draw(noisy) if self.eta > 0 else None
             noisy = step(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there, fresh)
         return noisy
 

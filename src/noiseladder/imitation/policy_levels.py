@@ -56,15 +56,17 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Asked:
-    """Levels of what is asked for: actions at any level, a third of them unseen, after senses that are mostly clean.
+    """Levels of what is asked for: actions at any level, a share of them unseen, after senses that are mostly clean.
 
-    imagined: share of tokens in which the senses are asked for too, at levels of their own, a third of them unseen.
-    blind: share of the others in which one sense is at a random level, half of the time 1.
+    imagined: share of tokens in which the senses are asked for too, at levels of their own, some of them unseen.
+    blind: share of the others in which one sense is at a random level, half of the time 1. unseen: share of parts
+    that are asked for from nothing, at level 1.
     """
 
     tokens: PolicyTokens
     imagined: float = 0.25
     blind: float = 0.25
+    unseen: float = 1 / 3
 
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Draw levels (B, T, D)."""
@@ -74,7 +76,7 @@ class Asked:
 
         parts = len(self.tokens.parts)
         levels = chance(parts)
-        levels = torch.where(chance(parts) < 1 / 3, 1.0, levels)
+        levels = torch.where(chance(parts) < self.unseen, 1.0, levels)
         which = (chance(1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
         depth = torch.where(chance(1) < 0.5, 1.0, chance(1))
         senses = torch.where(which & (chance(1) < self.blind), depth, 0.0)

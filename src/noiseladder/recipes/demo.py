@@ -23,6 +23,8 @@ from noiseladder.forecasting.settings import CHICAGO, ECB
 from noiseladder.training.durable import replace_file
 from noiseladder.training.progress import Progress
 
+from . import trained_swap
+from .imitate import Imitate, imitate
 from .plan import Ask, plan
 from .trained_maze import shipped
 
@@ -53,12 +55,13 @@ class Show:
 
 
 def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:
-    """Train on real exchange rates, and on rides in Chicago where that package is installed; then plan in a maze."""
+    """Train on real series in front of you; then plan in a maze, and swap two fruits with a simulated arm."""
     if options.windows < 1:
         raise ValueError(f"--windows is {options.windows}, expected at least 1")
     for show in shows(options):
         present(show, options)
     present_plan(options)
+    present_swap(options)
 
 
 def shows(options: Demo) -> Iterator[Show]:
@@ -120,3 +123,22 @@ def present_plan(options: Demo) -> None:
         return
     print("\nplan: a model that learned from recorded walks in a maze, without map or simulator, plans and goes")
     plan(Ask(names[0], picture=options.output / "plan.png", gif=options.output / "plan.gif"))
+
+
+def present_swap(options: Demo) -> None:
+    """A swap by the policy that ships, lived in the simulator and filmed: seconds. A line where that cannot be."""
+    if "swap" not in trained_swap.shipped():
+        return
+    print("\nswap: an arm that learned from 150 demonstrations swaps two fruits, which takes memory")
+    missing = [name for name in ("mujoco", "ogbench") if find_spec(name) is None]
+    if missing:
+        print(
+            f"  left out: {' and '.join(missing)} missing; pip install 'noiseladder[imitation]', and --no-deps ogbench"
+        )
+        return
+    try:
+        imitate(Path("swap"), Imitate(episodes=1, video=options.output / "swap.gif"))
+    except OSError as error:  # no OpenGL on this machine
+        print(f"  left out: {error}")
+        return
+    print(f"  wrote {options.output / 'swap.gif'}: what its two cameras saw")

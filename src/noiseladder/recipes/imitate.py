@@ -116,7 +116,7 @@ def dreams(world: FruitSwap, policy: Policy, run: Path, options: Imitate) -> lis
     """Imagine episodes, let the simulator obey and say whether both end alike; returns a film of both."""
     read, drawing = ReadPlaces.learn(world, policy), load_drawing(run)
     if options.video is not None and drawing is None:
-        raise ValueError(f"{run} holds no drawing, so its dreams cannot be filmed: train it with --drawing-steps 2000")
+        raise ValueError(f"{run} holds no drawing, so its dreams cannot be filmed: train it with --drawing-steps 500")
     agreed, frames = 0, []
     for number in range(options.episodes):
         dreamt = dream(world, policy, options.seed + number)

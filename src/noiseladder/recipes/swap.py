@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Generator
 
+from noiseladder.data.episode_folders import read_episodes
 from noiseladder.data.episodes import Episode
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
-from noiseladder.imitation.demonstrations import Recording, demonstrations, record
-from noiseladder.imitation.drawing import Drawing, learn_to_draw
+from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations, record
+from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
 from noiseladder.imitation.eye import Eye, some_frames
 from noiseladder.imitation.policy import Policy
 from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge
@@ -39,9 +40,10 @@ BEGIN = 0.75  # of the sequences begin with their episode
 class Swap(TrainingOptions):
     """Learn to swap two fruits by way of a third plate, from pictures of somebody who does."""
 
-    steps: int = 2000
+    steps: int = 1500
     demonstrations: Path | None = None
-    """Folder of demonstrations; those that are missing are recorded. In the cache ($NOISELADDER_CACHE) without it."""
+    """Folder of demonstrations, your own ones too: LeRobot v3, zarr or npz. Without it, or where it is not there yet,
+    those of the fruit swap are recorded, in the cache ($NOISELADDER_CACHE)."""
     episodes: int = 150
     """Demonstrations to learn from."""
     held_out: int = 10
@@ -54,19 +56,19 @@ class Swap(TrainingOptions):
     """Tokens in a sequence; an episode has about 38."""
     batch: int = 20
     """Sequences in a batch."""
-    spoiled: bool = True
+    spoiled: bool = False
     """Learn from every episode a second time, as a worse camera would have seen it."""
-    tremble: float = 0.02
+    tremble: float = 0.01
     """Deviation of noise on what is seen, in usual deviations, in training."""
-    drawing_steps: int = 2000
+    drawing_steps: int = 500
     """Training steps of the network that draws what was imagined; 0 for none."""
     width: int = 128
     """Width of the network."""
     layers: int = 4
     """Layers of the network."""
     average: float = 0.997
-    validate_every: int = 250
-    checkpoint_every: int = 125
+    validate_every: int = 150
+    checkpoint_every: int = 150
 
 
 def network(options: Swap, tokens: PolicyTokens) -> TransformerNetwork:
@@ -103,13 +105,13 @@ def experiment(options: Swap) -> Experiment:
     return Experiment(
         denoiser=Denoiser(network(options, tokens), Cosine()),
         objective=DiffusionForcing(
-            Remembered(tokens), SensesCount(tokens), query_levels=Asked(tokens), query_share=0.85
+            Remembered(tokens), SensesCount(tokens, 0.2), query_levels=Asked(tokens, 0.15, 0.2, 0.5), query_share=0.9
         ),
         batches=batches,
         validation=tokens.table(held_out).draw(
             64, options.tokens, BEGIN, generator_for(options.seed, "validation swaps")
         ),
-        picture=picture if options.drawing_steps else None,
+        picture=picture if options.drawing_steps and can_draw([eye.size for eye in eyes.values()]) else None,
         files=PolicyKnowledge(tokens, eyes).save,
     )
 
@@ -121,7 +123,7 @@ def learn_drawing(shown: Sequence[Episode], eyes: dict[str, Eye], tokens: Policy
     drawing = Drawing(tokens.seen_size, tuple(eyes), next(iter(eyes.values())).size[0])
     generator = generator_for(options.seed, "drawing")
     for step, loss in enumerate(learn_to_draw(drawing, tokens, traces, fewer, options.drawing_steps, generator), 1):
-        if step % 500 == 0:
+        if step % 100 == 0:
             print(f"drawing step {step}/{options.drawing_steps}  loss {loss:.5f}", file=sys.stderr)
     return drawing.eval()
 
@@ -172,9 +174,17 @@ def every_third(episode: Episode) -> Episode:
 
 
 def recorded(options: Swap) -> list[Episode]:
-    """The demonstrations, recorded now where they are missing."""
+    """The demonstrations, recorded now where they are missing; or those of the user's own folder, in any layout."""
     recording = Recording(options.episodes)
     folder = options.demonstrations or default_demonstrations(recording)
+    nothing = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not nothing and not (folder / LIST).is_file():
+        found = list(islice(read_episodes(folder), options.episodes))
+        if len(found) <= options.held_out:
+            raise ValueError(
+                f"{folder} holds {len(found)} episodes and --held-out is {options.held_out}: expected more episodes"
+            )
+        return found
     shown = time.monotonic()
     for done in record(folder, recording):
         if time.monotonic() - shown > LOG_SECONDS:
