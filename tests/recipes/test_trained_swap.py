@@ -11,7 +11,7 @@ from noiseladder.training.run import run
 
 OPTIONS = swap.Swap(
     steps=3, episodes=3, held_out=1, chunk=4, tokens=4, batch=2, width=16, layers=1, threads=1, validate_every=2,
-    drawing_steps=2,
+    drawing_steps=2, spoiled=True,
 )  # fmt: skip
 
 
