@@ -262,3 +262,24 @@ def test_nothing_of_the_picture_is_cut_off(series):
     frame_of_it, whole = legend.get_window_extent(), figure.bbox
     assert whole.x0 <= frame_of_it.x0
     assert frame_of_it.x1 <= whole.x1
+
+
+@pytest.mark.parametrize(
+    ("frequency", "steps", "horizon"),
+    [("W-SUN", 120, 26), ("h", 60, 5), ("5min", 30, 1), ("MS", 30, 1), ("YS", 70, 10)],
+)
+@pytest.mark.filterwarnings("error")
+def test_every_span_of_time_has_ticks(frequency, steps, horizon):
+    past = one_series(10 + np.random.default_rng(0).normal(size=steps), frequency)
+    figure = Forecast(torch.randn(9, horizon, 1).double(), past.future_times(horizon), past).plot(history=steps)
+    figure.canvas.draw()
+    assert 2 <= len(figure.axes[0].get_xticks()) <= 8
+
+
+def test_a_picture_of_some_series_says_so():
+    values = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 14)), pd.date_range("2024-01-01", periods=40))
+    past = panel_from_frame(values.rename(columns=str))
+    forecast = Forecast(torch.randn(9, 5, 14).double(), past.future_times(5), past)
+    assert forecast.plot().get_suptitle() == "the first 12 of 14 series"
+    assert forecast.plot(most=14).get_suptitle() == ""
+    assert len(forecast.plot().axes[0].lines[0].get_xdata()) == 30

@@ -70,9 +70,14 @@ class Forecast:
         return pd.DataFrame({"unique_id": names, "ds": times} | {k: v.numpy() for k, v in columns.items()})
 
     def plot(
-        self, path: Path | str | None = None, history: int = 120, most: int = 12, truth: Tensor | None = None
+        self, path: Path | str | None = None, history: int | None = None, most: int = 12, truth: Tensor | None = None
     ) -> Figure:
-        """Fans over history, one small plot a series; saved to `path` if given. truth: `(H, D)`, drawn on top."""
+        """Fans over history, one small plot a series; saved to `path` if given.
+
+        history: steps of the past that are shown, four times the future's without it, at least 30. most: series that
+        are shown. truth: `(H, D)`, drawn on top.
+        """
         from .picture import draw_forecast
 
+        history = max(30, 4 * len(self.times)) if history is None else history
         return draw_forecast(self, None if path is None else Path(path), history, most, truth)

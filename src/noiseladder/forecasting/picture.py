@@ -47,12 +47,14 @@ def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int
             axes.plot(forecast.times, truth[:, number].numpy(), color=TRUTH, linewidth=0.9, label="what happened")
         axes.axvline(before[-1], color=PALE, linewidth=0.6, linestyle=":")
         axes.set_title(forecast.names[number], fontsize=9, loc="left")
-        locator = AutoDateLocator(minticks=2, maxticks=5)
+        locator = AutoDateLocator(minticks=3, maxticks=7)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.xaxis.get_offset_text().set_fontsize(7)
         axes.tick_params(labelsize=7, length=2, color=PALE)
         axes.spines[["top", "right"]].set_visible(False)
+    if shown < len(forecast.names):
+        figure.suptitle(f"the first {shown} of {len(forecast.names)} series", fontsize=9, color=INK)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     if path is not None:
