@@ -86,13 +86,10 @@ def test_a_run_is_played_beside_the_real_walk(tmp_path: Path, monkeypatch: pytes
     assert (walk.step(0).calls, len(walk.step(0).levels)) == (6, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world", "public"),
-    [
-        ("true-bouncing", False),
-        pytest.param("true-bouncing", True, marks=pytest.mark.slow),
-        pytest.param("true-doom", False, marks=[pytest.mark.slow, needs_vizdoom]),
-    ],
+    [("true-bouncing", False), ("true-bouncing", True), pytest.param("true-doom", False, marks=needs_vizdoom)],
 )
 def test_it_says_where_it_is_and_ends_with_ctrl_c(world: str, public: bool) -> None:
     arguments = ["play", world, "--players", "1", "--port", "0", *(["--public"] if public else [])]

@@ -148,6 +148,17 @@ def test_a_slider_keeps_its_arrow_keys_and_changes_the_dream(chrome: Any, page: 
         assert "1, 0.8, 0.6" in tab.locator("#strip").get_attribute("aria-label")
 
 
+def test_a_slider_moved_by_hand_gives_the_arrows_back(chrome: Any, page: Served) -> None:
+    with opened(chrome, page) as tab:
+        connected(tab)
+        box = tab.locator("#slider-steps").bounding_box()
+        assert box is not None
+        tab.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
+        wait(tab, lambda: int(tab.locator("#slider-steps + output").text_content()) > 10)
+        tab.keyboard.press("ArrowUp")
+        wait(tab, lambda: seen(tab)[0] >= 1)
+
+
 def test_a_finger_moves_the_picture_and_the_page_fits_a_phone(chrome: Any, page: Served) -> None:
     with opened(chrome, page, viewport=PHONE, has_touch=True, is_mobile=True) as tab:
         connected(tab)

@@ -565,6 +565,8 @@ addEventListener("keyup", (event) => {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (world.keys.has(key)) letGo(world.keys.get(key));
 });
+// Who has moved a slider by hand wants to walk on with the arrows; who came to it with the keyboard keeps them there.
+addEventListener("pointerup", (event) => event.target.matches?.("input[type=range]") && event.target.blur());
 // A key that is let go elsewhere is never heard of.
 addEventListener("blur", () => {
   walk.held = [];
