@@ -29,6 +29,7 @@ SLIDERS: Mapping[str, Slider] = MappingProxyType(
         "steps": Slider(1, 16, 1),
         "stabilization": Slider(0, 0.5, 0.01),
         "history": Slider(0, 4, 0.1),
+        "bend": Slider(0.5, 4, 0.1),
         "guidance": Slider(0, 4, 0.1),
     }
 )
