@@ -22,6 +22,7 @@ def test_the_examples_of_extending_run_one_after_the_other() -> None:
     for number, block in enumerate(blocks):
         exec(compile(block, f"docs/extending.md, block {number}", "exec"), namespace)
     assert tuple(namespace["tokens"].shape) == (8, 4, 2)  # type: ignore[attr-defined]
+    assert namespace["bounded"].abs().max() <= 0.5  # type: ignore[attr-defined]
 
 
 def test_the_examples_of_forecasting_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
