@@ -8,8 +8,9 @@ from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
-from noiseladder.diffusion.training_levels import Constant, independent
+from noiseladder.diffusion.training_levels import Constant, clean, independent
 from noiseladder.networks import SplitNetwork
+from noiseladder.training.validation import at_level
 from noiseladder.video.own_history import OwnHistory, dreamt_history
 from noiseladder.video.remembered import DimMemory, OftenUnseen
 
@@ -36,6 +37,13 @@ def test_without_dreams_it_is_diffusion_forcing_with_two_streams() -> None:
     one = forcing(denoiser(), batch(), Generator().manual_seed(4))
     other = OwnHistory(0.0, independent)(denoiser(), batch(), Generator().manual_seed(4))
     torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+def test_validation_asks_at_one_level_after_a_clean_history() -> None:
+    asked = at_level(OwnHistory(0.5), 0.8)
+    expected = DiffusionForcing(clean, query_levels=Constant(0.8), query_share=1.0)
+    one, other = (f(denoiser(), batch(), Generator().manual_seed(4)) for f in (asked, expected))
+    assert torch.equal(one, other)
 
 
 def test_losses_of_parts_add_up_and_a_seed_repeats() -> None:

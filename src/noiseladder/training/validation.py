@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.objective import DiffusionForcing, uniform
@@ -34,7 +35,12 @@ class Validation:
 
 
 def at_level(objective: Objective, level: float) -> Objective:
-    """The plain squared error with every token at one level; after a clean history where it is trained that way."""
+    """The plain squared error with every token at one level; after a clean history where it is trained that way.
+
+    An objective that is not DiffusionForcing may offer `at_level(level) -> Objective` itself.
+    """
+    if callable(own := getattr(objective, "at_level", None)):
+        return cast(Objective, own(level))
     if isinstance(objective, DiffusionForcing) and objective.query_levels is not None:
         return replace(objective, weight=uniform, query_levels=Constant(level), query_share=1.0, drop_condition=0.0)
     return DiffusionForcing(Constant(level))

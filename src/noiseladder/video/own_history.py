@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import AnswersQueries, Denoiser, hide_pure_noise
 from noiseladder.diffusion.objective import DiffusionForcing, clean_tokens
-from noiseladder.diffusion.training_levels import DrawLevels
+from noiseladder.diffusion.training_levels import Constant, DrawLevels, clean as clean_levels
 
 from .remembered import DimMemory, OftenUnseen
 
@@ -60,6 +60,10 @@ class OwnHistory:
             asked_levels[part],
         )
         return forcing.compare(denoiser, answer, clean, noise, asked_levels, real, part)
+
+    def at_level(self, level: float) -> DiffusionForcing:
+        """What validation looks at: the plain error of questions at one level after a clean history."""
+        return DiffusionForcing(clean_levels, query_levels=Constant(level), query_share=1.0)
 
 
 @torch.no_grad()

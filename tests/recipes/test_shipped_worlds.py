@@ -1,0 +1,49 @@
+"""The worlds that ship dream at once, and know the world that they were learned from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from noiseladder.cli import main
+from noiseladder.recipes.trained_world import load, shipped
+from noiseladder.video.clip import Clip
+from noiseladder.video.evaluation import Dreamer, predict
+from noiseladder.video.world_model import Dreaming
+
+MEGABYTE = 1e6
+
+
+def test_a_doom_ships_and_is_small() -> None:
+    assert "doom" in shipped()
+    for folder in shipped().values():
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 13 * MEGABYTE
+        assert (folder / "metrics.csv").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_the_next_frames_of_unseen_walks_are_known_better_than_by_copying(name: str) -> None:
+    world = load(name)
+    rows = torch.cat([world.beginnings.rows, torch.zeros_like(world.beginnings.rows[:1])])  # -1 is not known
+    walks = [Clip(frames, rows[led].numpy()) for frames, led in map(world.beginnings.__getitem__, range(6))]
+    found = predict(Dreamer(world.denoiser, world.codec, Dreaming()), walks, context=4, horizon=4)
+    assert found.gain.min() > 1.5, found.gain
+    assert (found.ceiling > found.gain - 0.5).all()
+
+
+def test_a_dream_from_a_kept_beginning_needs_no_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strip = tmp_path / "dream.png"
+    assert main(["dream", "doom", "--no-real", "--frames", "24", "--strip", str(strip)]) == 0
+    assert "24 frames of 64x64" in capsys.readouterr().out
+    assert strip.is_file()
+
+
+def test_a_hundred_frames_later_it_is_still_a_picture() -> None:
+    world = load("doom")
+    model = world.model()
+    frames, led = world.beginnings[1]
+    model.reset(frames, led, seed=3)
+    shown = np.stack([model.step(number // 7 % 3) for number in range(100)])
+    assert 10 < shown[-20:].std() < 120
+    assert np.abs(np.diff(shown[-20:].astype(float), axis=0)).mean() > 0.5  # it has not come to a halt
