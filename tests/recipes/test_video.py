@@ -83,6 +83,22 @@ def test_training_goes_on_without_training_the_autoencoder_again(cached: Path, t
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
+def test_an_autoencoder_that_was_stopped_goes_on_first(cached: Path, tmp_path: Path) -> None:
+    """A stopped run has weights and a report, but they are not those that were asked for."""
+    (autoencoder,) = (cached / "cache" / "video").glob("autoencoder-*")
+    (autoencoder / "sample.png").unlink()
+    assert main(train_video(tmp_path / "run")) == 0
+    assert (autoencoder / "sample.png").is_file()
+
+
+def test_a_run_may_begin_with_the_weights_of_another(cached: Path, tmp_path: Path) -> None:
+    first = cached / "run" / "weights.safetensors"
+    changed = {"start": first, "steps": 1, "learning_rate": 1e-9, "dreamt": 0}
+    assert main(train_video(tmp_path / "run", **changed)) == 0
+    one, other = (read_tensors(folder / "run" / "weights.safetensors")[0] for folder in (cached, tmp_path))
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
 def test_dreams_are_filmed_beside_the_real_world(
     cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

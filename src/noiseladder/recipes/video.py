@@ -18,6 +18,7 @@ from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
 from noiseladder.training.options import to_json
 from noiseladder.training.run import run
+from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import Beginnings, numbers_of
 from noiseladder.video.latents import Latents, Pieces, encode_store
@@ -51,6 +52,8 @@ class Video(TrainingOptions):
     """Training steps of the autoencoder, where it is trained first."""
     depth: int = 24
     """Values at each of the 4 x 4 places of a frame's vector, where the autoencoder is trained first."""
+    start: Path | None = None
+    """Weights to begin with, those of a run with the same network and autoencoder; random ones without it."""
     batch: int = 32
     """Sequences in a batch."""
     frames: int = 32
@@ -86,6 +89,8 @@ def experiment(options: Video) -> Experiment:
     pieces = Pieces(learned, options.frames)
     with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
         denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
+    if options.start is not None:
+        load_weights(options.start, denoiser)
 
     def batches(step: int, generator: Generator) -> Batch:
         return pieces.draw(options.batch, generator)
@@ -125,7 +130,7 @@ def trained_autoencoder(options: Video) -> Path:
     )
     key = blake2b(json.dumps(to_json(wanted), sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache_folder() / "video" / f"autoencoder-{key}"
-    if not (folder / "report.html").is_file():  # what a run writes last
+    if not (folder / "sample.png").is_file():  # drawn when all steps are done, and only then
         print(f"the autoencoder comes first, in {folder}", file=sys.stderr)
         resume = (folder / "recipe.json").is_file()
         run(lambda: autoencoder_experiment(wanted), wanted, folder, "autoencoder", resume)

@@ -42,13 +42,13 @@ class OwnHistory:
         levels, blur, _ = forcing.draw(denoiser, clean, real, self.memory, generator)
         asked_levels, noise, asked = forcing.draw(denoiser, clean, real, self.asked, generator)
         device = generator.device
-        dreams = torch.rand(len(clean), 1, generator=generator, device=device) < self.share
-        awake = torch.randint(1, clean.shape[1], (len(clean), 1), generator=generator, device=device)
-        dreamt = dreams & (torch.arange(clean.shape[1], device=device) >= awake)
+        dreams = torch.rand(len(clean), generator=generator, device=device) < self.share
+        # One for all sequences of a batch: what comes before is read in one call.
+        awake = int(torch.randint(1, max(2, clean.shape[1]), (), generator=generator, device=device))
         condition = None if batch.condition is None else batch.condition[part]
         history = clean[part]
         if self.share > 0:
-            history = dreamt_history(denoiser, history, levels[part], blur[part], condition, dreamt[part])
+            history = dreamt_history(denoiser, history, levels[part], blur[part], condition, dreams[part], awake)
         remembered = denoiser.schedule.mix(history, blur[part], levels[part])
         network: AnswersQueries = denoiser.network  # type: ignore[assignment]
         _, answer = network.query(
@@ -68,23 +68,35 @@ class OwnHistory:
 
 @torch.no_grad()
 def dreamt_history(
-    denoiser: Denoiser, clean: Tensor, levels: Tensor, blur: Tensor, condition: Tensor | None, dreamt: Tensor
+    denoiser: Denoiser,
+    clean: Tensor,
+    levels: Tensor,
+    blur: Tensor,
+    condition: Tensor | None,
+    dreams: Tensor,
+    awake: int,
 ) -> Tensor:
-    """Tokens (B, T, D) in which those that are `dreamt` (B, T) are the model's own guesses after what came before.
+    """Tokens (B, T, D) in which all from `awake` on are the model's own guesses, in the sequences `dreams` (B,).
 
-    What came before is remembered at `levels` with the noise `blur`, dreamt or not.
+    What came before is remembered at `levels` (B, T) with the noise `blur`, dreamt or not.
     """
-    chosen = dreamt.any(dim=1).nonzero().flatten()
-    if len(chosen) == 0:
+    chosen = dreams.nonzero().flatten()
+    length = clean.shape[1]
+    if len(chosen) == 0 or awake >= length:
         return clean
-    state, tokens = denoiser.initial_state(len(chosen)), []
-    unseen = torch.ones(len(chosen), 1, device=clean.device)
-    known = [None] * clean.shape[1] if condition is None else condition[chosen].split(1, dim=1)
-    steps = zip(*(x[chosen].split(1, dim=1) for x in (clean, levels, blur, dreamt)), known)
-    for token, level, noise, own, led in steps:
-        if bool(own.any()):
-            guess = denoiser(torch.zeros_like(token), unseen, led, state).clean
-            token = torch.where(own[..., None], guess.to(token.dtype), token)
-        tokens.append(token)
-        state = denoiser.observe(token, led, state, level, noise)
-    return clean.index_copy(0, chosen, torch.cat(tokens, dim=1))
+    tokens, levels, blur = clean[chosen], levels[chosen], blur[chosen]
+    led = None if condition is None else condition[chosen]
+
+    def of(time: slice) -> Tensor | None:
+        return None if led is None else led[:, time]
+
+    known = slice(0, awake)
+    state = denoiser.observe(tokens[:, known], of(known), None, levels[:, known], blur[:, known])
+    unseen, nothing = torch.ones_like(levels[:, :1]), torch.zeros_like(tokens[:, :1])
+    parts = [tokens[:, known]]
+    for place in range(awake, length):
+        now = slice(place, place + 1)
+        parts.append(denoiser(nothing, unseen, of(now), state).clean.to(tokens.dtype))
+        if place + 1 < length:
+            state = denoiser.observe(parts[-1], of(now), state, levels[:, now], blur[:, now])
+    return clean.index_copy(0, chosen, torch.cat(parts, dim=1))
