@@ -207,6 +207,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Dreaming.steps)
     parser.add_argument("--stabilization", type=float, default=Dreaming.stabilization)
     parser.add_argument("--history", type=float, default=Dreaming.history)
+    parser.add_argument("--bend", type=float, default=Dreaming.bend)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -214,7 +215,8 @@ def main() -> None:
     world, toy = (
         load(name) if Path(name).is_dir() or name in shipped() else None for name in (asked.world, asked.bouncing)
     )
-    run = Run(world, toy, frames, asked.quick, Dreaming(asked.steps, asked.stabilization, asked.history))
+    dreaming = Dreaming(asked.steps, asked.stabilization, asked.history, asked.bend)
+    run = Run(world, toy, frames, asked.quick, dreaming)
     run.put(calls_per_frame=asked.steps * (1 if asked.history == 1 else 2))
     if world is None or not have_real_walks(world.recipe):
         print(f"no world {asked.world!r}, or its engine is not installed: only the bouncing world is measured")

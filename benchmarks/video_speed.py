@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from noiseladder.diffusion.sampling import DDIM, final, sample
-from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.recipes.real_walks import idle_actions
 from noiseladder.recipes.trained_world import TrainedWorld, load
 from noiseladder.video.world_model import Dreaming, WorldModel
@@ -66,7 +65,7 @@ def in_turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str
 def recomputed(world: TrainedWorld, tokens: Tensor, conditions: Tensor, steps: int) -> Tensor:
     """One token after a window (1, WINDOW - 1, D), the whole window through the whole network at every call."""
     noise = torch.randn(1, 1, tokens.shape[2])
-    levels = full_sequence(1, steps)[:, 0].tolist()
+    levels = Dreaming(steps).matrix[:, 0].tolist()
     known = torch.zeros(1, tokens.shape[1])
     for level, below in pairwise(levels):
         now, then = torch.full((1, 1), level), torch.full((1, 1), below)
@@ -105,9 +104,7 @@ def main() -> None:
         "prepare, once": lambda: world.denoiser.prepare(world.denoiser.initial_state(1)),
         "head, a call": lambda: world.denoiser(token, level, action, state),
         "decoder, once": lambda: world.codec.decode(token[0]),
-        "sampler without network": lambda: final(
-            sample(Free(world), token, full_sequence(1, asked.steps), action, state)
-        ),
+        "sampler without network": lambda: final(sample(Free(world), token, model.dreaming.matrix, action, state)),
     }
     found = in_turns(parts, repeats)
     whole = found["whole frame"]

@@ -62,7 +62,7 @@ def test_a_dream_begins_with_the_last_real_frame_and_goes_on_in_frames() -> None
     assert frame.dtype == np.uint8
     assert frame.shape == (SIZE, SIZE, 3)
     assert np.array_equal(model.frame, frame)
-    assert model.levels == (1.0, 0.5, 0.0)
+    assert model.levels == pytest.approx((1.0, 0.2, 0.0), abs=1e-3)
 
 
 def test_calls_a_frame_are_told_and_are_those_that_are_made() -> None:
@@ -99,7 +99,7 @@ def test_the_same_seed_and_actions_dream_the_same_and_others_do_not() -> None:
 
 def test_a_dream_is_what_the_method_says() -> None:
     """Observe at 0, denoise from noise, observe at the stabilization level: by hand."""
-    model, plain = world(Dreaming(steps=3, stabilization=0.2)), denoiser()
+    model, plain = world(Dreaming(steps=3, stabilization=0.2, bend=2.0)), denoiser()
     model.reset(FRAMES, LED, seed=7)
     dreamt = model.step(2)
     again = model.step(0)
@@ -108,7 +108,7 @@ def test_a_dream_is_what_the_method_says() -> None:
     state, frames = plain.observe(codec.encode(FRAMES)[None], known), []
     for action in (2, 0):
         token = torch.randn(1, 1, SIZE * SIZE * 3, generator=generator)
-        for level, below in ((1.0, 2 / 3), (2 / 3, 1 / 3), (1 / 3, 0.0)):
+        for level, below in ((1.0, 4 / 9), (4 / 9, 1 / 9), (1 / 9, 0.0)):
             guess: Denoised = plain(token, torch.tensor([[level]]), eye[action][None, None], state)
             token = plain.schedule.mix(guess.clean, guess.noise, torch.tensor([[below]]))
         frames.append(codec.decode(token[0])[0])
@@ -116,6 +116,12 @@ def test_a_dream_is_what_the_method_says() -> None:
         state = plain.observe(token, eye[action][None, None], state, 0.2, blur)
     for mine, theirs in zip((dreamt, again), frames):
         assert np.abs(mine.astype(int) - theirs.astype(int)).max() <= 1  # rounded
+
+
+def test_levels_fall_evenly_or_with_a_bend() -> None:
+    assert torch.allclose(Dreaming(steps=4, bend=1.0).matrix[:, 0], torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
+    assert torch.allclose(Dreaming(steps=2, bend=3.0).matrix[:, 0], torch.tensor([1.0, 0.125, 0.0]))
+    assert Dreaming(steps=1).matrix.tolist() == [[1.0], [0.0]]
 
 
 def test_taking_back_is_as_if_it_had_never_been() -> None:
@@ -198,7 +204,14 @@ def test_what_does_not_fit_gets_one_sentence() -> None:
     for action in (3, -1, 0.5, True):
         with pytest.raises(ValueError, match=r"unknown action"):
             model.step(action)  # type: ignore[arg-type]
-    for options in ({"steps": 0}, {"steps": 1.5}, {"stabilization": 1.1}, {"history": -1.0}, {"history": float("nan")}):
+    for options in (
+        {"steps": 0},
+        {"steps": 1.5},
+        {"stabilization": 1.1},
+        {"history": -1.0},
+        {"history": float("nan")},
+        {"bend": 0.0},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             Dreaming(**options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"action_rows have shape \(2, 2\)"):

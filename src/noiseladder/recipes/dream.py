@@ -43,6 +43,8 @@ class Dream:
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history
     """How strongly the past speaks; 1 as it was learned."""
+    bend: float = Dreaming.bend
+    """How the levels of a frame fall: 1 evenly, above 1 fast at first."""
     real: bool = True
     """Follow a real walk, which is recorded now, and show both; without, walk about from a kept beginning."""
     scale: int = 2
@@ -58,7 +60,7 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
     for path, suffix in ((options.gif, ".gif"), (options.strip, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")
-    dreaming = Dreaming(options.steps, options.stabilization, options.history)
+    dreaming = Dreaming(options.steps, options.stabilization, options.history, options.bend)
     world = load(options.run)
     walk = followed(world, options)
     model = world.model(dreaming)

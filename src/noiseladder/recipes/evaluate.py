@@ -53,6 +53,8 @@ class Evaluate:
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history
     """How strongly the past speaks; 1 as it was learned."""
+    bend: float = Dreaming.bend
+    """How the levels of a frame fall: 1 evenly, above 1 fast at first."""
     seed: int = 0
     """Of the walks and of all noise."""
     json: Path | None = None
@@ -67,7 +69,7 @@ def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> 
             "there are no real walks without the world that was learned: pip install 'noiseladder[video]'"
         )
     walks = real_walks(world.recipe, options.walk_frames, options.walks, options.seed)
-    dreaming = Dreaming(options.steps, options.stabilization, options.history)
+    dreaming = Dreaming(options.steps, options.stabilization, options.history, options.bend)
     figures = measure(world, walks, dreaming, options)
     print(f"{'':28} {'dream':>10} {'real':>10}")
     for name, (dream, real) in figures.items():

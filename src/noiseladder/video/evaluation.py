@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 
 from noiseladder.diffusion.denoiser import Denoises
 from noiseladder.diffusion.sampling import DDIM, Step, draw_noise, final, sample
-from noiseladder.diffusion.scheduling_matrix import full_sequence
 
 from .clip import Clip
 from .metrics import BlockStatistics, drift, psnr, psnr_gain, ssim
@@ -41,7 +40,7 @@ class Dreamer:
         how = self.dreaming
         denoiser = self.denoiser if how.history == 1 else PastGuided(self.denoiser, how.history)
         generators = [Generator().manual_seed(seed + number) for number in range(batch)]
-        matrix, shape = full_sequence(1, how.steps), (batch, 1, *self.codec.token_shape)
+        matrix, shape = how.matrix, (batch, 1, *self.codec.token_shape)
         for condition in conditions.split(1, dim=1):
             noise = draw_noise(generators, shape)
             token = final(sample(denoiser, noise, matrix, condition, state, self.step_formula))

@@ -26,12 +26,14 @@ class Dreaming:
 
     steps: denoising calls for a frame. stabilization: the noise level at which a dreamt frame is remembered, in [0, 1],
     so that small errors are not taken for facts. history: how strongly the past speaks; 1 as it was learned, above 1
-    more (`PastGuided`, two calls for one).
+    more (`PastGuided`, two calls for one). bend: the levels of a frame fall as (1 - i / steps) ** bend; 1 is evenly,
+    above 1 the first call takes most of the noise away, and the others sharpen what it guessed.
     """
 
     steps: int = 2
     stabilization: float = 0.05
     history: float = 1.0
+    bend: float = 2.322
 
     def __post_init__(self) -> None:
         if self.steps != int(self.steps) or self.steps < 1:
@@ -40,6 +42,13 @@ class Dreaming:
             raise ValueError(f"stabilization is {self.stabilization}, expected a noise level in [0, 1]; .05 is usual")
         if not 0 <= self.history <= 10:
             raise ValueError(f"history is {self.history}, expected 0 to 10: 1 is the model as it was learned")
+        if not 0.1 <= self.bend <= 10:
+            raise ValueError(f"bend is {self.bend}, expected .1 to 10: 1 lets the levels fall evenly")
+
+    @property
+    def matrix(self) -> Tensor:
+        """The scheduling matrix of a frame, (steps + 1, 1): from 1 to 0."""
+        return full_sequence(1, self.steps, (1 - torch.arange(self.steps + 1) / self.steps) ** self.bend)
 
 
 class Codec(Protocol):
@@ -160,7 +169,7 @@ class WorldModel:
         condition = self._row(action)[None, None]
         how = self.dreaming
         denoiser = self.denoiser if how.history == 1 else PastGuided(self.denoiser, how.history)
-        matrix = full_sequence(1, how.steps)
+        matrix = how.matrix
         noise = draw_noise(self._generator, (1, 1, *self.codec.token_shape))
         token = final(sample(denoiser, noise, matrix, condition, self._state, self.step_formula))
         if not bool(torch.isfinite(token).all()):
