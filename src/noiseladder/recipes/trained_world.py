@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -79,11 +79,21 @@ def ship(run: Path, folder: Path) -> None:
     for name in (WEIGHTS, AUTOENCODER):
         tensors, note = read_tensors(run / name)
         small = {key: value.bfloat16() if value.dtype == torch.float32 else value for key, value in tensors.items()}
-        write_tensors(folder / name, small, note)
+        write_tensors(folder / name, small, {**note, "recipe": portable(note["recipe"])})
     Beginnings.load(run).save(folder)
-    replace_text(folder / RECIPE, json.dumps(read_recipe_file(run), indent=2) + "\n")
-    with (run / METRICS).open(newline="", encoding="utf-8") as file:
+    replace_text(folder / RECIPE, json.dumps(portable(read_recipe_file(run)), indent=2) + "\n")
+    replace_text(folder / METRICS, thinned(run / METRICS))
+
+
+def portable(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the folders of the machine it ran on: of a path, the run and the file."""
+    paths = {name: str(Path(*Path(recipe[name]).parts[-2:])) for name in ("start", "autoencoder") if recipe.get(name)}
+    return {**recipe, **paths}
+
+
+def thinned(log: Path) -> str:
+    """A log of training with `LINES` of its lines at even distances."""
+    with log.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     every = max(1, len(rows) // LINES)
-    kept = [header, *rows[every - 1 :: every]]
-    replace_text(folder / METRICS, "".join(",".join(row) + "\n" for row in kept))
+    return "".join(",".join(row) + "\n" for row in [header, *rows[every - 1 :: every]])
