@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -30,7 +31,7 @@ from noiseladder.video.laws import judge
 from noiseladder.video.metrics import block_statistics, revisits
 from noiseladder.video.world_model import Dreaming
 
-CONTEXT, HORIZON, BLOCK = 32, 16, 500
+CONTEXT, HORIZON, BLOCK, WALK = 32, 16, 500, 2000
 KEYS = (
     "fps64", "fps128", "speedup_over_window", "calls_per_frame", "rollout_frames", "drift_over_real_spread",
     "bouncing_frames_lawful", "psnr_gain_h1", "psnr_gain_h8", "revisit_error_ratio", "diversity_ratio",
@@ -61,7 +62,7 @@ class Run:
 
 def prediction(run: Run) -> None:
     """Decibels over copying the last frame, with the true actions, and how sharp, by calls a frame."""
-    parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 200)
+    parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 100)
     print(
         f"\nThe next {HORIZON} frames of {len(parts)} held-out pieces after {CONTEXT}: dB over copying the last frame"
     )
@@ -87,9 +88,10 @@ def row(name: str, gain: Tensor, sharp: float) -> None:
 
 
 def drift(run: Run) -> None:
-    """One long dream along a real walk: blocks of it against blocks of other real walks."""
-    walk, *others = sorted(run.walks, key=len, reverse=True)
-    walk = walk[: CONTEXT + run.frames]
+    """One long dream along the actions of real walks, one after the other: its blocks against those of other walks."""
+    half = len(run.walks) // 2
+    others = run.walks[half:]
+    walk = joined(run.walks[:half])[: CONTEXT + run.frames]
     dream = long_dream(run.dreamer(), walk, CONTEXT)
     block = min(BLOCK, len(dream) // 4)
     real = block_statistics(torch.from_numpy(walk.frames[CONTEXT:]), block)
@@ -111,10 +113,16 @@ def drift(run: Run) -> None:
     run.put(drift_worst_real_block=max(found.real_colour.max().item(), found.real_motion.max().item()))
 
 
+def joined(walks: list[Clip]) -> Clip:
+    """Walks end to end: a dream knows no cut, it goes on from where it is."""
+    frames = np.concatenate([walk.frames for walk in walks])
+    return Clip(frames, np.concatenate([np.asarray(walk.actions, np.float32) for walk in walks]))
+
+
 def places(run: Run) -> None:
     """Frames of a dream from the same pose at different times, against frames from different poses."""
     again = other = real = pairs = 0.0
-    length = 300 if run.quick else 1000
+    length = 300 if run.quick else 600
     for number, walk in enumerate(run.walks):
         part = walk[: CONTEXT + length]
         dream, after = long_dream(run.dreamer(), part, CONTEXT, number), part[CONTEXT:]
@@ -221,8 +229,12 @@ def main() -> None:
     if world is None or not have_real_walks(world.recipe):
         print(f"no world {asked.world!r}, or its engine is not installed: only the bouncing world is measured")
     elif set(asked.only) - {"bouncing"}:
-        run.walks.extend(real_walks(world.recipe, CONTEXT + frames, 4, 0))
-        print(f"real walks of {', '.join(str(len(walk)) for walk in run.walks)} frames; {run.dreaming}")
+        # A walk ends where the armour is touched, so several are needed: half to dream along, half to compare with.
+        length = min(frames, WALK)
+        count = max(4, math.ceil(3 * frames / length))
+        walks = real_walks(world.recipe, CONTEXT + length, count, 0)
+        run.walks.extend(walk for walk in walks if len(walk) >= CONTEXT + HORIZON)
+        print(f"real walks of {', '.join(str(len(walk)) for walk in run.walks)} frames; {run.dreaming}", flush=True)
     for name in asked.only:
         if name == "bouncing" or run.walks:
             SECTIONS[name](run)
