@@ -37,10 +37,10 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "given", "why"),
     [
         (["no-such-run"], "no-such-run", "there is no run"),
-        (["--port", "70000"], "70000", "expected 0 to 65535"),
+        (["true-bouncing", "--port", "70000"], "70000", "expected 0 to 65535"),
         (["--players", "0"], "0", "expected 1 to 64"),
         (["--token", "secret"], "--token", "public"),
-        (["--public", "--token", "short", "--port", "0"], "token", "at least 16"),
+        (["true-bouncing", "--public", "--token", "short", "--port", "0"], "token", "at least 16"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -56,7 +56,7 @@ def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} is in use" in complaint(capsys, "--port", str(port))
+        assert f"port {port} is in use" in complaint(capsys, "true-bouncing", "--port", str(port))
 
 
 def test_without_the_extra_it_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
