@@ -1,0 +1,117 @@
+"""How dreams are judged: a batch dreams what each would dream alone, the truth is perfect, real blocks do not drift."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from test_world_model import FRAMES, LED, Pixels, denoiser
+from torch import Tensor
+
+from noiseladder.diffusion.denoiser import Denoised
+from noiseladder.diffusion.noise import Cosine
+from noiseladder.diffusion.state import State
+from noiseladder.video.clip import Clip, one_hot
+from noiseladder.video.evaluation import Dreamer, endurance, long_dream, pieces, predict, sharpness, stacked
+from noiseladder.video.metrics import block_statistics
+from noiseladder.video.world_model import Dreaming, WorldModel
+
+PLAN = [2, 0, 1, 1]
+
+
+def walk(length: int, seed: int, size: int = 4) -> Clip:
+    random = np.random.default_rng(seed)
+    return Clip(
+        random.integers(0, 256, (length, size, size, 3), dtype=np.uint8), one_hot(random.integers(0, 3, length), 3)
+    )
+
+
+@pytest.mark.parametrize("dreaming", [Dreaming(), Dreaming(3, 0.0, 2.0, 1.0)], ids=str)
+def test_a_batch_dreams_what_each_would_dream_alone(dreaming: Dreaming) -> None:
+    led = one_hot(np.array([-1, *LED, *PLAN]), 3)
+    other = walk(len(led), 5)
+    both = [Clip(np.concatenate([FRAMES, FRAMES[: len(PLAN)]]), led), other]
+    frames, conditions = stacked(both)
+    known = len(FRAMES)
+    dreamt = torch.stack(
+        list(
+            Dreamer(denoiser(), Pixels(), dreaming).dreams(
+                frames[:, :known], conditions[:, :known], conditions[:, known:], seed=3
+            )
+        ),
+        dim=1,
+    )
+    model = WorldModel(denoiser(), Pixels(), ("left", "right", "go"), dreaming=dreaming)
+    model.reset(FRAMES, LED, seed=3)
+    alone = np.stack([model.step(action) for action in PLAN])
+    assert np.abs(dreamt[0].numpy().astype(int) - alone).max() <= 1  # rounded
+
+
+@dataclass(frozen=True)
+class Clock(State):
+    """How many frames have been seen, (B,)."""
+
+    time: Tensor
+
+
+@dataclass(frozen=True)
+class Knows:
+    """A denoiser that knows how the walk goes on: token t is `truth[t]`, (T, D)."""
+
+    truth: Tensor
+    schedule: Cosine = field(default_factory=Cosine)
+
+    def initial_state(self, batch: int) -> Clock:
+        return Clock(torch.zeros(batch, dtype=torch.long))
+
+    def __call__(self, noisy: Tensor, levels: Tensor, condition: Tensor | None, state: Clock) -> Denoised:
+        clean = self.truth[state.time][:, None]
+        alpha, sigma = self.schedule.shares(levels, noisy)
+        return Denoised(clean, torch.where(sigma > 0, (noisy - alpha * clean) / sigma.clamp(min=1e-6), 0.0))
+
+    def observe(self, tokens: Tensor, condition: Tensor, state: Clock | None = None, *_: object) -> Clock:
+        before = 0 if state is None else state.time
+        return Clock(before + torch.full((len(tokens),), tokens.shape[1]))
+
+
+def test_who_knows_the_walk_predicts_it_without_error() -> None:
+    one = walk(14, 1, size=12)
+    codec = Pixels(12, (12 * 12 * 3,))
+    dreamer = Dreamer(Knows(codec.encode(one.frames)), codec, Dreaming(3))  # type: ignore[arg-type]
+    assert np.array_equal(long_dream(dreamer, one, 6).numpy(), one.frames[6:])
+    found = predict(dreamer, [one], context=6, horizon=8)
+    assert found.gain.shape == (8,)
+    assert bool((found.gain == torch.inf).all())
+    assert bool((found.ceiling == torch.inf).all())
+    assert found.ssim == pytest.approx(torch.ones(8))
+    assert found.sharpness == pytest.approx(torch.ones(8))
+    before = one.frames.copy()
+    predict(dreamer, [one], context=6, horizon=8)
+    assert np.array_equal(one.frames, before)
+    with pytest.raises(ValueError, match=r"walks have 14 frames, expected 16"):
+        predict(dreamer, [one], context=8, horizon=8)
+
+
+def test_pieces_lie_in_walks_and_sharpness_is_contrast_of_neighbours() -> None:
+    walks = [walk(10, 1), walk(3, 2), walk(8, 3)]
+    found = pieces(walks, 4, 100)
+    assert {len(piece) for piece in found} == {4}
+    assert len(found) == 4 + 3  # every other frame of the two that are long enough
+    assert len(pieces(walks, 4, 2)) == 2
+    with pytest.raises(ValueError, match="no walk has 11 frames"):
+        pieces(walks, 11, 1)
+    flat = torch.full((1, 4, 4, 3), 77, dtype=torch.uint8)
+    board = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    board[:, ::2, ::2] = board[:, 1::2, 1::2] = 255
+    assert sharpness(torch.cat([flat, board])).tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match="some walks have no actions"):
+        stacked([walks[0], Clip(walks[0].frames)])
+
+
+def test_real_blocks_do_not_drift_and_a_frozen_dream_does() -> None:
+    real = [block_statistics(torch.from_numpy(walk(600, seed, 8).frames), 50) for seed in range(3)]
+    frozen = torch.from_numpy(walk(1, 9, 8).frames).expand(600, -1, -1, -1)
+    calm, still = (endurance(dream, real[1], real[2]) for dream in (real[0], block_statistics(frozen, 50)))
+    assert calm.floor == pytest.approx(1.0, abs=0.25)
+    assert calm.drift == pytest.approx(1.0, abs=0.25)
+    assert still.drift > 5
