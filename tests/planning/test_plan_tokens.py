@@ -81,23 +81,28 @@ def test_a_condition_moves_and_turns_with_its_road() -> None:
     shifted = TOKENS.condition(told.way + torch.tensor([5.0, -2.0]), progress, spacing)
     torch.testing.assert_close(plain, shifted, atol=1e-4, rtol=0)
     mirrored = TOKENS.condition(-told.way, progress, spacing)
-    torch.testing.assert_close(mirrored[..., :-1], -plain[..., :-1], atol=1e-5, rtol=0)
-    assert torch.equal(mirrored[..., -1], plain[..., -1])
+    torch.testing.assert_close(mirrored[..., :-2], -plain[..., :-2], atol=1e-5, rtol=0)
+    assert torch.equal(mirrored[..., -2:], plain[..., -2:])
 
 
-def test_a_condition_at_the_goal_shows_no_road() -> None:
+def test_the_end_of_a_road_is_not_the_absence_of_one() -> None:
+    """At the goal no road is left; where none is told all is zero, and a network must see which of the two it is."""
     told = story()
     last = torch.full((6, 1), told.way.shape[1] - 1)
-    assert TOKENS.condition(told.way, last, told.spacing).abs().max() < 1e-6
+    found = TOKENS.condition(told.way, last, told.spacing)
+    assert found[..., :-1].abs().max() < 1e-6
+    assert (found[..., -1] == 1).all()
+    _, conditions = read(told, torch.zeros(6, dtype=torch.long))
+    assert (conditions[..., -1] == 1).all()
 
 
 def test_a_long_straight_road_shows_its_direction() -> None:
     line = torch.stack([0.05 * torch.arange(400), torch.zeros(400)], dim=1)[None]
     found = TOKENS.condition(line, torch.zeros(1, 1, dtype=torch.long), 0.05)[0, 0]
-    points = found[:-1].unflatten(0, (-1, 2))
+    points = found[:-2].unflatten(0, (-1, 2))
     torch.testing.assert_close(points[:, 0], torch.ones(len(points)), atol=0.1, rtol=0)
     assert points[:, 1].abs().max() == 0
-    assert found[-1] == 2
+    assert found[-2] == 2
 
 
 def test_what_is_known_is_the_landing_alone() -> None:
@@ -134,3 +139,35 @@ def test_without_inertia_a_landing_has_no_velocity() -> None:
 def test_short_sequences_have_conditions(tokens: int) -> None:
     values, conditions = read(story(), torch.zeros(6, dtype=torch.long), tokens)
     assert values.shape[1] == conditions.shape[1] == tokens
+
+
+def test_without_a_road_nothing_tells_where_it_was() -> None:
+    """Neither the condition nor the landings; all else, and the other rows, stay as they were."""
+    values, conditions = read(story(), torch.full((6,), 9))
+    rows = torch.tensor([True, False, True, False, False, False])
+    without, nothing = TOKENS.untold(values, conditions, rows)
+    assert (nothing[rows] == 0).all()
+    assert torch.equal(nothing[~rows], conditions[~rows])
+    assert torch.equal(without[~rows], values[~rows])
+    blank, _ = TOKENS.known(torch.zeros(1, 4), torch.zeros(1, 2))
+    marked, _ = TOKENS.known(torch.zeros(1, 4), torch.ones(1, 2))
+    off = (marked != blank)[0, 0]
+    assert int(off.sum()) == 2
+    assert (without[rows][..., off] == 0).all()
+    assert torch.equal(without[..., ~off], values[..., ~off])
+    assert (values[rows][..., off] != 0).any()
+
+
+def test_a_plan_can_begin_where_its_story_does() -> None:
+    """The token before it stands still, and its landing is the story's own first observation."""
+    told = story()
+    values, _ = read(told, torch.full((6,), -TOKENS.steps), 5)
+    later, _ = read(told, torch.zeros(6, dtype=torch.long), 4)
+    torch.testing.assert_close(values[:, 1:], later)
+    off = on_way(told.way, told.progress[:, :1])[:, 0] - told.observations[:, 0, :2]
+    begin, _ = TOKENS.known(told.observations[:, 0], off)
+    before = TOKENS.parts[0]
+    torch.testing.assert_close(values[:, 0, before:], begin[:, 0, before:])
+    assert (TOKENS.actions(values[:, :1]) == 0).all()
+    start = told.observations[:, 0, :2]
+    assert (TOKENS.positions(values[:, :1], start) == start[:, None]).all()

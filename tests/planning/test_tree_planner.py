@@ -45,7 +45,7 @@ def test_new_tokens_are_sampled_and_remembered_under_their_condition():
             state = denoiser.observe(chunk, condition, state)
         torch.testing.assert_close(tree.state(np.array([node])).tokens, chunk, atol=2e-5, rtol=1e-4)
     wrong = DiffusionTree(denoiser, (2, tokens.size), problem.reward, problem.matrix, condition=lambda _: table)
-    with pytest.raises(ValueError, match=r"condition gave shape \(3, 2, 9\), expected \(1, 2, C\)"):
+    with pytest.raises(ValueError, match=r"condition gave shape \(3, 2, 10\), expected \(1, 2, C\)"):
         next(search(wrong, plant(wrong.root(memory)), SearchOptions(batch=1), 1))
 
 

@@ -17,7 +17,7 @@ from .world import Start, World, seeded
 
 HEADER = (
     f"{'planner':<24} {'return':>22} {'score':>22} {'success %':>20} {'arrival step':>22}"
-    f" {'latched':>22} {'collisions':>11} {'ms/call':>9} {'p99':>9}"
+    f" {'latched':>22} {'collisions':>11} {'ms/batch':>9} {'p99':>9}"
 )
 
 

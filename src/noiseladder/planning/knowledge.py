@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -10,23 +10,26 @@ import torch
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 from .body import Body
+from .jumps import Jumps
 from .plan_tokens import PlanTokens
 from .recordings import Recording
 from .roads import Roads, shortest
 from .stories import Stories
 
-KIND = "planning knowledge"
+KIND = "planning knowledge 2"
+"""With the first, no road and the end of a road looked the same to the network."""
 FILE = "knowledge.safetensors"
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """roads, body: learned from one recording. tokens: how plans are written. source: which recording, in words."""
+    """roads, body, jumps: learned from one recording. tokens: how plans are written. source: which, in words."""
 
     roads: Roads
     body: Body
     tokens: PlanTokens
     source: str = ""
+    jumps: Jumps = field(default_factory=lambda: Jumps.none(0))
 
     @classmethod
     def learn(cls, recording: Recording, steps: int, near: float, source: str = "") -> Knowledge:
@@ -43,7 +46,7 @@ class Knowledge:
             extent=(high - low).max().item() / 2,
             near=near,
         )
-        return cls(roads, body, tokens, source)
+        return cls(roads, body, tokens, source, Jumps.learn(recording, roads))
 
     @property
     def stories(self) -> Stories:
@@ -58,6 +61,7 @@ class Knowledge:
             "first": first.int(),
             "second": second.int(),
             "length": self.roads.roads[first, second],
+            **{f"jumps/{name}": value for name, value in vars(self.jumps).items()},
         }
         note = {
             "kind": KIND,
@@ -85,4 +89,5 @@ class Knowledge:
             Body(**note["body"]),
             PlanTokens(**tokens),
             note["source"],
+            Jumps(*(tensors[f"jumps/{part.name}"] for part in fields(Jumps))),
         )

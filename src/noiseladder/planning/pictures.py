@@ -20,7 +20,7 @@ from .knowledge import Knowledge
 from .maze import Norms
 from .ogbench import PointMaze
 from .point_mass import PointMass
-from .search import Tree
+from .search import Tree, principal_path
 from .search_picture import draw_tree
 from .world import World
 
@@ -194,14 +194,18 @@ def write_gif(
     near: float,
     path: Path,
     width: int = 480,
+    tree: tuple[Tree, NDArray[np.float64]] | None = None,
 ) -> None:
-    """Tokens falling out of the noise, near future first, then what is lived; atomically, as a GIF.
+    """Tokens falling out of the noise, near future first, or a tree as it grew; then what is lived; as a GIF.
 
     rows: levels (T,) and positions (n, S + 1, 2) of n plans from their start on, one for each row that `Planner.watch`
-    yields. Raises ValueError where there is nothing to show.
+    yields. tree: with the positions (nodes, 2) of its nodes. Written atomically. Raises ValueError where there is
+    nothing to show.
     """
     film = Film(scene, goal, near, width)
     frames = [film.noisy(levels, positions) for levels, positions in rows]
+    if tree is not None:
+        frames += [film.grown(*tree, count) for count in growth(len(tree[0]))]
     times = [90] * len(frames)
     if frames:
         times[0], times[-1] = 500, 900
@@ -217,6 +221,11 @@ def write_gif(
         first.save(partial, format="GIF", save_all=True, append_images=others, duration=times, loop=0)
 
     replace_file(path, write)
+
+
+def growth(nodes: int, frames: int = 24) -> list[int]:
+    """Numbers of nodes for the frames of a growing tree, from its root to all of it."""
+    return sorted({1 + round((nodes - 1) * frame / (frames - 1)) for frame in range(frames)})
 
 
 class Film:
@@ -269,6 +278,24 @@ class Film:
         for token, shade in enumerate(shades):
             left, top = 8 * FINE + token * side, self.height + 24 * FINE
             brush.rectangle((left, top, left + side - FINE, top + 14 * FINE), fill=shade)
+        return self.shown(frame)
+
+    def grown(self, tree: Tree, places: NDArray[np.float64], count: int) -> Image.Image:
+        """The first `count` nodes of a tree, whose nodes are at places (nodes, 2); the best branch last."""
+        from PIL import ImageDraw
+
+        frame = self.ground.copy()
+        brush = ImageDraw.Draw(frame)
+        points = self.pixels(torch.from_numpy(places))
+        for node in range(1, count):
+            brush.line((points[tree.parent[node]], points[node]), fill=_mixed(PLAN, "#ffffff", 0.55), width=FINE)
+            x, y = points[node]
+            brush.ellipse((x - FINE, y - FINE, x + FINE, y + FINE), fill=_mixed(PLAN, "#ffffff", 0.2))
+        if count == len(tree):
+            brush.line([points[node] for node in principal_path(tree)], fill=PLAN, width=3 * FINE, joint="curve")
+        self.disc(brush, torch.from_numpy(places[0]), 5 * FINE, WALL)
+        brush.rectangle((0, self.height, self.width, self.height + self.strip), fill="white")
+        brush.text((8 * FINE, self.height + 4 * FINE), f"a tree of {count} plans so far", WALL, self.font)
         return self.shown(frame)
 
     def lived(self, moment: Moment) -> Image.Image:

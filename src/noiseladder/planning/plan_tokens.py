@@ -2,6 +2,7 @@
 
 The observation before the first action is known already, so it does not belong to the token (Chen et al., 2024). The
 condition of a token is the road ahead: some points of a way, seen from the point of it that the body has reached.
+At a goal all of these are 0, so one more value says that there is a road: 1, or 0 where none is told.
 """
 
 from __future__ import annotations
@@ -69,25 +70,27 @@ class PlanTokens:
     @property
     def condition_size(self) -> int:
         """Values of a condition."""
-        return len(self.reaches) * self.axes + 1
+        return len(self.reaches) * self.axes + 2
 
     def of_story(self, story: Story, first: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, D) and conditions (B, T, C) of the stories from step `first` (B,) on.
+        """Tokens (B, T, D) and conditions (B, T, C) of the stories from step `first` (B,) on, which may be -steps.
 
-        The first token's condition is the second's: it stands for the observation that a plan begins with.
+        Before its story begins a body stays where it is: so a plan can begin where the story does. The first token's
+        condition is the second's: it stands for the observation that a plan begins with.
         """
         count, steps, axes = len(first), self.steps, self.axes
         when = first[:, None] + torch.arange(tokens * steps)
         rows = torch.arange(count)[:, None]
-        after = story.observations[rows, when + 1]
-        begin = when[:, ::steps]
+        begun, passed = when >= 0, (when + 1).clamp(min=0)
+        after = story.observations[rows, passed]
+        begin = when[:, ::steps].clamp(min=0)
         goal = story.way[:, -1]
         off = (
-            on_way(story.way, story.progress[rows, when[:, steps - 1 :: steps] + 1])
+            on_way(story.way, story.progress[rows, passed[:, steps - 1 :: steps]])
             - after[:, steps - 1 :: steps, :axes]
         )
         values = self.join(
-            actions=story.actions[rows, when],
+            actions=torch.where(begun[..., None], story.actions[rows, when.clamp(min=0)], 0.0),
             near=((after[..., :axes] - goal[:, None]).norm(dim=-1) <= self.near).float(),
             path=(after[..., :axes].unflatten(1, (tokens, steps)) - story.observations[rows, begin][:, :, None, :axes]),
             landing=after[:, steps - 1 :: steps],
@@ -122,7 +125,7 @@ class PlanTokens:
         return torch.cat(pieces, dim=-1)
 
     def condition(self, way: Tensor, progress: Tensor, spacing: float) -> Tensor:
-        """The road ahead of points `progress` (B, T) of ways (B, n, P): (B, T, C)."""
+        """The road ahead of points `progress` (B, T) of ways (B, n, P): (B, T, C); zeros stand for no road at all."""
         here = on_way(way, progress)
         last = way.shape[1] - 1
         seen = [
@@ -131,7 +134,19 @@ class PlanTokens:
             for reach in self.reaches
         ]
         left = (end_of(way, spacing)[:, None] - progress).clamp(min=0) * spacing / (max(self.reaches) * self.stride)
-        return torch.cat([*seen, 2 * left.clamp(max=1)[..., None]], dim=-1)
+        left = 2 * left.clamp(max=1)[..., None]
+        return torch.cat([*seen, left, torch.ones_like(left)], dim=-1)
+
+    def untold(self, tokens: Tensor, condition: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T, D) and conditions (B, T, C) whose `rows` (B,) bool are not told their road.
+
+        How far a landing is off the road goes with it: who is exactly on it has mostly arrived.
+        """
+        tokens = tokens.clone()
+        first = self.parts[0] + self.axes * (1 + 2 * WAVES)
+        off = tokens[..., first : first + self.axes]
+        off[rows] = 0.0
+        return tokens, torch.where(rows[:, None, None], 0.0, condition)
 
     def known(self, observation: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
         """What is known before a plan, an observation (B, O), as a token (B, 1, D) and its levels (B, 1, D).
@@ -151,6 +166,14 @@ class PlanTokens:
     def reward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, D) -> (B, T), steps near the goal in each token."""
         return self.steps * (tokens[..., self.sizes[0]] + 1) / 2
+
+    def moved(self, tokens: Tensor, shift: Tensor) -> Tensor:
+        """Tokens (B, T, D) that begin somewhere else by `shift` (B, P): the first one's path leads there first."""
+        first = self.sizes[0] + self.sizes[1]
+        path = slice(first, first + self.sizes[2])
+        tokens = tokens.clone()
+        tokens[:, 0, path] += (shift / (0.5 * self.stride)).repeat(1, self.steps)
+        return tokens
 
     def positions(self, tokens: Tensor, start: Tensor) -> Tensor:
         """Tokens (B, T, D) after positions (B, P) -> positions (B, T K, P), differentiable."""

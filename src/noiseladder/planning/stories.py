@@ -69,7 +69,7 @@ class Stories:
         return self.body.pace * self.body.limit**2 / (2 * self.body.push)
 
     def tell(self, count: int, steps: int, generator: Generator) -> Story:
-        """Stories between random points: most begin in motion, all a little off the road, a third near their goal."""
+        """Stories between random points: half begin in motion, all a little off the road, a third near their goal."""
         start, goal = self.roads.anywhere(count, generator), self.roads.anywhere(count, generator)
         way = self.roads.way(start, goal, self.spacing)
         left = (4 * self.braking * torch.rand(count, generator=generator) / self.spacing).long()
@@ -77,7 +77,7 @@ class Stories:
         progress = torch.where(near, (end_of(way, self.spacing) - left).clamp(min=0), 0)
         begin = way[torch.arange(count), progress]
         begin = self.body.at_rest(begin + 0.5 * self.roads.size * torch.randn(begin.shape, generator=generator))
-        return self.follow(way, self.kicked(begin, 0.7, generator), steps, generator, progress)
+        return self.follow(way, self.kicked(begin, 0.5, generator), steps, generator, progress)
 
     def follow(
         self,

@@ -1,8 +1,9 @@
 """Plans by tree search: a node is a plan so far, a child costs only its new tokens, and the best leaf says what to do.
 
-Children are proposed in turn: along the recorded road to the goal, along the road to each place that the user names,
-along the road to a place drawn at random, and, if wanted, without any road. The search decides which of them to
-follow, and for how long.
+Children are proposed in turn: along the recorded road to the goal, along the road to each place that the user names
+and to each gate (`jumps`), along the road to a place drawn at random, and, if wanted, without any road. The search
+decides which of them to follow, and for how long. A plan that comes to a gate is a chance node: its children begin at
+the gate's exits, as often as recorded, and it is worth their mean.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from noiseladder.diffusion.state import State
 from .diffusion_tree import DiffusionTree, Imagined
 from .energies import Energy
 from .guides import OfTokens
+from .jumps import Jumps
 from .keyed_noise import EpisodeKeys, Keys, uniform
 from .knowledge import Knowledge
 from .planner import Context, Plan, Planner, road_ahead
@@ -44,7 +46,8 @@ class Proposals:
 
     problem: how chunks are sampled. context: of the one episode that is planned. places: (n, P), those that slots
     0, 1, ... n - 1 follow the road to; with `wander` the next slot follows that to a recorded place drawn by its key;
-    with `free` the next follows none; then in turn again.
+    with `free` the next follows none; then in turn again. jumps: where a plan is carried away; behind an exit it goes
+    on along the road to places[0], and the network is told that road, not where it is.
     """
 
     problem: DiffusionTree
@@ -53,6 +56,7 @@ class Proposals:
     places: Tensor
     wander: bool = True
     free: bool = False
+    jumps: Jumps | None = None
 
     @property
     def turns(self) -> int:
@@ -62,15 +66,38 @@ class Proposals:
     def __call__(self, leaves: Leaves) -> Children:
         """No rewards: a value is minus the energy of all tokens since the root, so the best leaf is the best plan."""
         assert isinstance(leaves.states, Journey)
-        past = leaves.states.tokens
-        condition = self.condition(self.ends(past), leaves)
+        past, asked = leaves.states.tokens, torch.from_numpy(leaves.chance)
+        here = self.ends(past)
+        begin, weights = self.thrown(here, asked, leaves)
+        condition = self.condition(begin, leaves)
         problem = replace(self.problem, condition=lambda _: condition)
         with torch.no_grad():
             children = problem(replace(leaves, states=leaves.states.imagined))
             assert isinstance(children.states, Imagined)
-            tokens = torch.cat([past, children.states.tokens], dim=1)
+            fresh = self.context.knowledge.tokens.moved(children.states.tokens, begin - here)
+            tokens = torch.cat([past, fresh], dim=1)
             values = -OfTokens(self.energy, self.context)(tokens)
-        return Children(Journey(children.states, tokens), torch.zeros_like(values), values)
+        chance = None if self.jumps is None else self.jumps.entered(self.ends(tokens)) >= 0
+        return Children(
+            Journey(replace(children.states, tokens=fresh), tokens),
+            torch.zeros_like(values),
+            values,
+            chance=chance,
+            weights=weights,
+        )
+
+    def thrown(self, here: Tensor, asked: Tensor, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
+        """Where chunks begin, (B, P), and how likely that is, (B,): at exits where chance is `asked`, else `here`."""
+        if self.jumps is None or not bool(asked.any()):
+            return here, None
+        gate = torch.cdist(here, self.jumps.gates).argmin(1)
+        # In turn, each exit once: then the mean over outcomes is no estimate.
+        exit_ = torch.from_numpy(leaves.slots) % len(self.jumps.exits)
+        weights = self.jumps.chances[gate, exit_].clamp(min=1e-6)
+        return (
+            torch.where(asked[:, None], self.jumps.exits[exit_], here),
+            torch.where(asked, weights, torch.ones_like(weights)),
+        )
 
     def ends(self, past: Tensor) -> Tensor:
         """Where journeys (B, t, D) have come to: (B, P)."""
@@ -82,7 +109,7 @@ class Proposals:
         """Conditions (B, c, C) of new chunks that begin at these positions (B, P)."""
         knowledge, chunk = self.context.knowledge, self.problem.shape[0]
         condition = position.new_zeros(len(position), chunk, knowledge.tokens.condition_size)
-        turn, roads = torch.from_numpy(leaves.slots % self.turns), knowledge.roads
+        turn, roads = torch.from_numpy(np.where(leaves.chance, 0, leaves.slots % self.turns)), knowledge.roads
         drawn = torch.from_numpy((uniform(leaves.keys, stream=WANDER)[:, 0] * len(roads.centres)).astype(np.int64))
         targets = torch.cat([self.places, roads.centres])
         target = torch.where(turn < len(self.places), turn, len(self.places) + drawn)
@@ -111,8 +138,9 @@ class TreePlanner:
     `Arrival` does). budget: walks for each decision. chunk: tokens of a node. execute: nodes to do before planning
     again, None for the whole plan. places: (n, P), where roads may be taken to besides the goal. roads: whether the
     road to the goal is proposed; wander: whether roads to places drawn at random are; free: whether proposals without
-    a road are (for a model that has learned to go on without one). steps: denoising steps. options: of the
-    search; None: one child of each kind, 24 nodes deep. tolerance: a body that is
+    a road are (for a model that has learned to go on without one). jumps: whether roads to recorded gates are proposed
+    and what they do is weighed. steps: denoising steps. options: of the search; None: one child of each kind, one of
+    each exit of a gate, 24 nodes deep. tolerance: a body that is
     within this many full-speed tokens of where it should be keeps its tree. seed: of all noise.
     """
 
@@ -128,6 +156,7 @@ class TreePlanner:
         roads: bool = True,
         wander: bool = True,
         free: bool = False,
+        jumps: bool = False,
         steps: int = 2,
         options: SearchOptions | None = None,
         tolerance: float = 0.25,
@@ -142,14 +171,25 @@ class TreePlanner:
         axes = knowledge.tokens.axes
         if places is not None and (places.ndim != 2 or places.shape[1] != axes):
             raise ValueError(f"places have shape {tuple(places.shape)}, expected (n, {axes})")
+        places = torch.zeros(0, axes) if places is None else places.float()
+        self.jumps = knowledge.jumps if jumps and len(knowledge.jumps) else None
+        exits = 1 if self.jumps is None else len(self.jumps.exits)
+        if self.jumps is not None:
+            places = torch.cat([places, self.jumps.gates])
         if options is None:
-            turns = int(roads) + int(wander) + int(free) + (0 if places is None else len(places))
+            turns = int(roads) + int(wander) + int(free) + len(places)
             # A detour looks worse at each of its first steps: little exploration would never see it pay.
-            options = SearchOptions(batch=32, exploration=1.0, decisions=Widening(float(turns), 0.0), depth=24)
+            options = SearchOptions(
+                batch=32,
+                exploration=1.0,
+                decisions=Widening(float(turns), 0.0),
+                outcomes=Widening(float(exits), 0.0, exits),
+                depth=24,
+            )
         self.denoiser, self.knowledge, self.energy = denoiser, knowledge, energy
         self.budget, self.execute, self.options, self.tolerance = budget, execute, options, tolerance
         self.roads, self.wander, self.free = roads, wander, free
-        self.places = torch.zeros(0, axes) if places is None else places.float()
+        self.places = places
         self.problem = DiffusionTree(denoiser, (chunk, knowledge.tokens.size), nothing, full_sequence(chunk, steps))
         self.checks = Planner(denoiser, knowledge)
         self.keys = EpisodeKeys(seed)
@@ -206,9 +246,8 @@ class TreePlanner:
             self.kept += len(tree) - 1
             return old.proposals, tree
         places = torch.cat([goal, self.places]) if self.roads else self.places
-        proposals = Proposals(
-            self.problem, self.energy, Context(observation, goal, knowledge), places, self.wander, self.free
-        )
+        context = Context(observation, goal, knowledge)
+        proposals = Proposals(self.problem, self.energy, context, places, self.wander, self.free, self.jumps)
         nowhere = torch.zeros(1, 0, knowledge.tokens.size)
         return proposals, plant(Journey(self.problem.root(memory), nowhere), key=key)
 

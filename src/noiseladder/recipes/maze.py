@@ -21,6 +21,8 @@ from noiseladder.planning.stories import Story
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 
 HELD_OUT = 256
+SETTING_OUT = 0.4
+"""Share of the sequences whose second token begins where their story does, often at rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Maze(TrainingOptions):
     """World steps in a story."""
     told: bool = True
     """Learn from stories; without, from pieces of the recording as it is, which is as slow as its demonstrator."""
+    roadless: float = 0.2
+    """Share of the sequences that are not told their road, which makes a model that energies can guide without one."""
     recurrent: bool = False
     """A minGRU in place of the causal transformer."""
     width: int = 128
@@ -113,7 +117,6 @@ def experiment(options: Maze) -> Experiment:
             FromObservation(WithExactEnds(clean_history=0.6, pure_noise_future=0.2), tokens),
             query_levels=FromObservation(often_hidden, tokens, begin=0.0),
             query_share=0.5,
-            drop_condition=0.1,
         ),
         batches=batches,
         validation=cut(
@@ -148,9 +151,11 @@ def cut(tokens: PlanTokens, story: Story, options: Maze, count: int, generator: 
     )
     arrival = (part.progress >= part.progress[:, -1:]).int().argmax(1)
     first = torch.rand(count, generator=generator) * (arrival + 3 * options.steps_per_token)
+    # Who is seen at rest has mostly arrived. Without more who set out, a model that is not told its road never would.
+    first = torch.where(torch.rand(count, generator=generator) < SETTING_OUT, -float(options.steps_per_token), first)
     first = first.long().clamp(max=options.story_steps - options.tokens * options.steps_per_token)
     values, condition = tokens.of_story(part, first, options.tokens)
-    return Batch(values, condition)
+    return Batch(*tokens.untold(values, condition, torch.rand(count, generator=generator) < options.roadless))
 
 
 def draw(denoiser: Denoiser, knowledge: Knowledge, path: Path, options: Maze) -> None:

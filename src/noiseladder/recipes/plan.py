@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from noiseladder.planning.planner import Plan, Planner
 from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.question import Question, check_place, random_place, told
 from noiseladder.planning.search import Tree
-from noiseladder.planning.tree_planner import Journey, TreePlanner
+from noiseladder.planning.tree_planner import Grown, Journey, TreePlanner
 from noiseladder.planning.world import World, seeded
 from noiseladder.training.durable import replace_file
 
@@ -76,10 +76,10 @@ class Ask:
     """Of random places and of all noise."""
     environment: str | None = None
     """A Gymnasium environment to live the plan in; it chooses start and goal. module:Name-v0 imports the module."""
-    picture: Path = Path("plan.png")
-    """The plan, and what was lived, over the maze; the tree too, where there is one."""
+    picture: Path | None = None
+    """The first plan, and what was lived, over the maze, and the tree if there is one; plan.png without it."""
     gif: Path | None = None
-    """Tokens falling out of the noise, near future first, then what was lived."""
+    """Tokens falling out of the noise, near future first, or the tree as it grows; then what was lived."""
     compare: bool = False
     """Let all planners live the same episodes, and draw bars beside the picture."""
     episodes: int = 20
@@ -97,22 +97,23 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
     observation, goal = question(options, trained.knowledge, world)
     planner = PLANNERS[options.planner](options, trained)
     axes, steps, near = trained.knowledge.tokens.axes, trained.knowledge.tokens.steps, trained.knowledge.tokens.near
-    scene = Scene.of(trained.knowledge, world)
+    scene = scene_of(options, trained.knowledge, world)
+    rows = [] if options.gif is None or options.planner == "tree" else watch(options, trained, observation, goal)
 
-    rows = watch(options, trained, observation, goal) if options.gif is not None else []
-    planner.reset(1)
-    began = time.perf_counter()
-    first = planner.plan(observation, goal)
-    seconds = time.perf_counter() - began
-    positions = torch.cat([observation[:, :axes], first.positions[0]])
     place = told((100 * observation[0, :axes]).round() / 100)
     print(f"{options.run}, {options.planner}: from {place} to {told((100 * goal[0]).round() / 100)}")
+    life, latest = None, Latest(planner)
+    if world is None:
+        latest.reset(1)
+        began = time.perf_counter()
+        latest.plan(observation, goal)
+        seconds = time.perf_counter() - began
+    else:
+        life = lived(world if options.environment else Question(world, observation[0], goal[0]), latest, options.seed)
+    assert latest.first is not None
+    first, tree = latest.first, None if latest.grown is None else placed(latest.grown)
     print(f"  plan      {foreseen(first, steps)}")
-    tree = tree_of(planner)
-
-    life = None
-    if world is not None:
-        life = lived(world if options.environment else Question(world, observation[0], goal[0]), planner, options.seed)
+    if life is not None:
         print(f"  lived     {what_happened(life.judged, trained.problem.norms)}")
         median, slow = quantiles(life.judged.seconds)
         print(f"  decision  {median:.1f} ms (median of {len(life.moments)}), {slow:.1f} ms (99th percentile)")
@@ -120,15 +121,20 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
         print("  lived     not: the world of this recording is not known here; --environment lives in one of yours")
         print(f"  decision  {1e3 * seconds:.1f} ms")
 
-    figure = draw_plan(
-        scene, positions, goal[0], near, life.path if life else None, steps, f"{options.run}, {options.planner}", tree
-    )
-    replace_file(options.picture, lambda partial: figure.savefig(partial, dpi=120, format="png"))
-    print(f"wrote {options.picture}")
-    if options.gif is not None:
-        moments = until_arrival(life.moments, life.judged) if life else []
-        write_gif(scene, rows, moments, goal[0], near, options.gif)
-        print(f"wrote {options.gif}")
+    if scene is None:
+        print("no picture: positions have one axis, and a picture of a plan needs two")
+    else:
+        positions = torch.cat([observation[:, :axes], first.positions[0]])[:, :2]
+        title = f"{options.run}, {options.planner}"
+        lived_path = life.path if life else None
+        figure = draw_plan(scene, positions, goal[0, :2], near, lived_path, steps, title, tree)
+        path = options.picture or Path("plan.png")
+        replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
+        print(f"wrote {path}")
+        if options.gif is not None:
+            moments = until_arrival(life.moments, life.judged) if life else []
+            write_gif(scene, rows, moments, goal[0, :2], near, options.gif, tree=tree)
+            print(f"wrote {options.gif}")
     if options.compare and world is not None:
         compare(options, trained, world)
 
@@ -142,9 +148,16 @@ class Life:
     judged: Evaluation
 
 
-def lived(world: World, planner: Plans, seed: int) -> Life:
+def scene_of(options: Ask, knowledge: Knowledge, world: World | None) -> Scene | None:
+    """What plans are drawn over; None where they cannot be. Raises ValueError where a picture was asked for then."""
+    if knowledge.tokens.axes < 2 and options.picture is None and options.gif is None:
+        return None
+    return Scene.of(knowledge, world)
+
+
+def lived(world: World, latest: Latest, seed: int) -> Life:
     """Live one episode, planning again and again."""
-    latest, blocks, moments = Latest(planner), [], []
+    blocks, moments = [], []
     path = world.start(seeded([seed])).observation[:, :2].float()
     for block in live(world, latest, [seed]):
         assert latest.last is not None
@@ -157,14 +170,19 @@ def lived(world: World, planner: Plans, seed: int) -> Life:
 
 @dataclass
 class Latest:
-    """A planner whose last plan can be looked at."""
+    """A planner whose first and last plan can be looked at; `grown`: the first plan's tree, if it came from one."""
 
     planner: Plans
+    first: Plan | None = None
     last: Plan | None = None
+    grown: Grown | None = None
 
     def plan(self, observation: Tensor, goal: Tensor) -> Plan:
         """The planner's plan."""
         self.last = self.planner.plan(observation, goal)
+        if self.first is None:
+            self.first = self.last
+            self.grown = self.planner.grown[0] if isinstance(self.planner, TreePlanner) else None
         return self.last
 
     def reset(self, episodes: int) -> None:
@@ -176,28 +194,20 @@ NEAR_FIRST = partial(pyramid, delay=1)
 """(tokens, steps) -> a scheduling matrix in which the near future is known first."""
 
 
-def by_road(options: Ask, trained: TrainedMaze) -> Planner:
+def by_road(options: Ask, trained: TrainedMaze, **changed: Any) -> Planner:
     """Conditioned on the road ahead; guided too, if that is wanted."""
     scale = options.guidance or 0.0
+    guide = ByEnergy(Arrival(), scale) if scale else None
     return Planner(
-        trained.denoiser,
-        trained.knowledge,
-        options.horizon,
-        guide=ByEnergy(Arrival(), scale) if scale else None,
-        seed=options.seed,
+        trained.denoiser, trained.knowledge, options.horizon, guide=guide, **{"seed": options.seed, **changed}
     )
 
 
-def by_montecarlo(options: Ask, trained: TrainedMaze) -> Planner:
+def by_montecarlo(options: Ask, trained: TrainedMaze, **changed: Any) -> Planner:
     """Guided by the gradient of the arrival, averaged over sampled futures; a pyramid, so that there is a future."""
-    return Planner(
-        trained.denoiser,
-        trained.knowledge,
-        options.horizon,
-        matrix=NEAR_FIRST,
-        guide=MonteCarlo(Arrival(), 1.0 if options.guidance is None else options.guidance, options.samples),
-        seed=options.seed,
-    )
+    guide = MonteCarlo(Arrival(), 1.0 if options.guidance is None else options.guidance, options.samples)
+    known = {"matrix": NEAR_FIRST, "seed": options.seed}
+    return Planner(trained.denoiser, trained.knowledge, options.horizon, guide=guide, **{**known, **changed})
 
 
 def by_choice(options: Ask, trained: TrainedMaze) -> BestOf:
@@ -292,15 +302,9 @@ def question(options: Ask, knowledge: Knowledge, world: World | None) -> tuple[T
 
 
 def watch(options: Ask, trained: TrainedMaze, observation: Tensor, goal: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """A plan of the same model, near future first: levels (T,) and positions (n, S + 1, 2) at every row."""
-    planner = Planner(
-        trained.denoiser,
-        trained.knowledge,
-        options.horizon,
-        steps=8,
-        matrix=NEAR_FIRST,
-        seed=options.seed,
-    )
+    """A plan of the same model and guide, near future first: levels (T,), positions (n, S + 1, 2) at every row."""
+    make = by_montecarlo if options.planner == "montecarlo" else by_road
+    planner = make(options, trained, steps=8, matrix=NEAR_FIRST)
     count = min(options.samples, 8) if options.planner == "best-of-n" else 1
     planner.reset(count)
     start = observation[:, None, :2].expand(count, -1, -1)
@@ -344,11 +348,8 @@ def until_arrival(moments: list[Moment], found: Evaluation, most: int = 70) -> l
     return [*moments[:-1:every], moments[-1]]
 
 
-def tree_of(planner: Plans) -> tuple[Tree, NDArray[np.float64]] | None:
-    """The tree behind a plan, and where each node has come to, (nodes, 2)."""
-    if not isinstance(planner, TreePlanner):
-        return None
-    grown = planner.grown[0]
+def placed(grown: Grown) -> tuple[Tree, NDArray[np.float64]]:
+    """A tree, and where each of its nodes has come to, (nodes, 2)."""
     places = []
     for node in range(len(grown.tree)):
         journey = grown.tree.state(np.array([node]))
@@ -372,6 +373,7 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
         print(found["demonstrator"].row("demonstrator", norms), flush=True)
     title = f"{options.run}, the same episodes for all: {options.episodes}"
     figure = draw_comparison(found, norms, title)
-    path = options.picture.with_name(f"{options.picture.stem}-planners.png")
+    picture = options.picture or Path("plan.png")
+    path = picture.with_name(f"{picture.stem}-planners.png")
     replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
     print(f"wrote {path}")
