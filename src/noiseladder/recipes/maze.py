@@ -33,7 +33,7 @@ class Maze(TrainingOptions):
     """umaze, medium, large, ogbench-giant-stitch and so on, or your own recording: a .npz or .hdf5 file."""
     near: float = 0.5
     """For a recording of your own: how close to a goal is there."""
-    steps: int = 2400
+    steps: int = 1600
     batch: int = 96
     """Sequences in a batch."""
     tokens: int = 12
@@ -46,13 +46,13 @@ class Maze(TrainingOptions):
     """World steps in a story."""
     told: bool = True
     """Learn from stories; without, from pieces of the recording as it is, which is as slow as its demonstrator."""
-    roadless: float = 0.2
+    roadless: float = 0.25
     """Share of the sequences that are not told their road, which makes a model that energies can guide without one."""
     recurrent: bool = False
     """A minGRU in place of the causal transformer."""
-    width: int = 128
+    width: int = 96
     """Width of the network."""
-    layers: int = 4
+    layers: int = 3
     """Layers of the network."""
     learning_rate: float = 2e-3
     validate_every: int = 200
