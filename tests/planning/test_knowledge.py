@@ -56,7 +56,7 @@ def test_a_damaged_file_gets_one_sentence(tmp_path: Path) -> None:
 
 def test_a_foreign_file_gets_one_sentence(tmp_path: Path) -> None:
     write_tensors(tmp_path / FILE, {"centres": torch.zeros(2)}, {"kind": "something else"})
-    with pytest.raises(ValueError, match="'something else', expected 'planning knowledge'"):
+    with pytest.raises(ValueError, match="'something else', expected 'planning knowledge 2'"):
         Knowledge.load(tmp_path)
 
 

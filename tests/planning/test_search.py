@@ -16,6 +16,7 @@ from noiseladder.planning.search import (
     Widening,
     choice_law,
     choose,
+    highest,
     plant,
     principal_path,
     reroot,
@@ -286,3 +287,16 @@ def test_wrong_options_are_named():
         search(Grid(), plant(Grid().start), budget=0)
     with pytest.raises(ValueError, match="expected 1"):
         plant(Grid().start[[0, 0]])
+
+
+def test_the_highest_are_those_of_a_stable_sort() -> None:
+    """Ties included: among equals the first."""
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        table = random.integers(0, 6, (5, 12)).astype(float)
+        table[random.random((5, 12)) < 0.2] = -np.inf
+        counts = random.integers(1, 13, 5)
+        order, wanted = np.argsort(-table, axis=1, kind="stable"), np.zeros(table.shape, dtype=bool)
+        for row, count in enumerate(counts):
+            wanted[row, order[row, :count]] = True
+        assert (highest(table, counts) == wanted).all()

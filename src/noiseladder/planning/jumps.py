@@ -54,18 +54,13 @@ class Jumps:
         gate, exit_ = together(begins, APART * roads.size), together(ends, APART * roads.size)
         table = torch.zeros(int(gate.max()) + 1, int(exit_.max()) + 1)
         table.index_put_((gate, exit_), torch.ones(len(gate)), accumulate=True)
-        kept = table.sum(1) >= FEWEST
-        table = table[kept]
-        led = table.sum(0) > 0
-        gates = torch.stack([begins[gate == number].mean(0) for number in kept.nonzero()[:, 0].tolist()])
-        reach = torch.stack(
-            [
-                (begins[gate == number] - centre).norm(dim=1).max()
-                for number, centre in zip(kept.nonzero()[:, 0].tolist(), gates, strict=True)
-            ]
-        )
+        kept, led = table.sum(1) >= FEWEST, table[table.sum(1) >= FEWEST].sum(0) > 0
+        entries = [begins[gate == number] for number in kept.nonzero()[:, 0].tolist()]
+        # Not the mean: a gate is entered from where people come from, but it reaches as far on all sides.
+        gates = torch.stack([(entry.amin(0) + entry.amax(0)) / 2 for entry in entries])
+        reach = torch.stack([(entry - centre).norm(dim=1).max() for entry, centre in zip(entries, gates, strict=True)])
         exits = torch.stack([ends[exit_ == number].mean(0) for number in led.nonzero()[:, 0].tolist()])
-        table = table[:, led]
+        table = table[kept][:, led]
         return cls(gates, reach, exits, table / table.sum(1, keepdim=True))
 
     def __len__(self) -> int:

@@ -461,17 +461,26 @@ def spread(tree: Tree, options: SearchOptions, nodes: Index, walkers: Index) -> 
     most = int(walkers[many].max(initial=0))
     columns = min(most, 8)
     while columns:
-        order = np.argsort(-scores(~single, columns).reshape(len(many), -1), axis=1, kind="stable")[:, :most]
-        taken = np.arange(order.shape[1]) < walkers[many][:, None]
-        groups = np.broadcast_to(np.arange(len(many))[:, None], order.shape)[taken]
-        given = np.zeros((len(many), kids.shape[1]), dtype=np.int64)
-        np.add.at(given, (groups, order[taken] // columns), 1)
+        given = highest(scores(~single, columns).reshape(len(many), -1), walkers[many])
+        given = given.reshape(len(many), -1, columns).sum(axis=2)
         if columns == most or given.max() < columns:
             sent[many] = given
             break
         columns = min(most, 4 * columns)
     reached = sent > 0
     return kids[reached], sent[reached]
+
+
+def highest(table: Floats, counts: Index) -> NDArray[np.bool_]:
+    """Where the `counts` (n,) highest of each row of a table (n, m) are; among equals the first.
+
+    As a stable argsort says, but values alone are sorted much faster.
+    """
+    last = np.sort(table, axis=1)[np.arange(len(table)), np.maximum(table.shape[1] - counts, 0)][:, None]
+    above, equal = table > last, table == last
+    left = counts[:, None] - above.sum(axis=1, keepdims=True)
+    found: NDArray[np.bool_] = above | (equal & (np.cumsum(equal, axis=1) <= left))
+    return found
 
 
 def attach(tree: Tree, expand: Expand, options: SearchOptions, found: Selection) -> Index:
