@@ -8,9 +8,11 @@ from courtyard import Walker, courtyard, random_denoiser
 from noiseladder.diffusion.sampling import final, sample
 from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.planning.diffusion_tree import CHUNK, DiffusionTree
-from noiseladder.planning.energies import Arrival, Gold, ToGoal, Total
+from noiseladder.planning.energies import Arrival, Gold, ToGoal, Total, outlook
 from noiseladder.planning.keyed_noise import normal
+from noiseladder.planning.planner import Context
 from noiseladder.planning.search import SearchOptions, plant, search
+from noiseladder.planning.shooting import Shooting
 from noiseladder.planning.tasks import Once, Task, blocked_tasks, gold_tasks, judged, way_tasks, without
 from noiseladder.planning.tree_planner import TreePlanner
 
@@ -149,3 +151,28 @@ def test_a_planner_that_may_plan_once_does_nothing_afterwards():
     assert torch.equal(once.plan(START[:1], GOAL[:1]), torch.zeros(1, 1, 2))
     once.reset(1)
     assert once.plan(START[:1], GOAL[:1]).actions.abs().max() > 0
+
+
+def test_shooting_grows_plans_as_the_tree_does_and_takes_the_best() -> None:
+    """With as many nodes; a beginning counts as a plan too, so more plans are never worse."""
+    energy = Total(((1.0, Arrival(pace=0.8)), (1.0, Gold((1.4, 2.6), 60.0, 0.3))))
+    start, goal = torch.tensor([[0.4, 0.4]]), torch.tensor([[2.6, 0.4]])
+
+    def shot(count, depth):
+        walker = Walker(KNOWLEDGE.tokens)
+        tree = TreePlanner(
+            walker, KNOWLEDGE, energy, places=torch.tensor([[1.4, 2.6]]), wander=False, steps=1, chunk=2, execute=None
+        )  # fmt: skip
+        found = Shooting(tree, count, depth).plan(start, goal)
+        context = Context(start, goal, KNOWLEDGE)
+        return found, float(energy(outlook(found.tokens, context))), walker.rows
+
+    one, few, many = shot(1, 12), shot(8, 12), shot(64, 12)
+    assert one[2] == 12
+    assert few[2] == 8 * 12
+    assert many[1] <= few[1] <= one[1]
+    assert one[0].actions.shape[1] == one[0].tokens.shape[1] * KNOWLEDGE.tokens.steps
+    again = shot(8, 12)
+    assert torch.equal(again[0].tokens, few[0].tokens)
+    with pytest.raises(ValueError, match="at least 1 of each"):
+        shot(0, 3)

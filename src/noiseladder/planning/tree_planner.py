@@ -206,7 +206,7 @@ class TreePlanner:
         """observation (B, O), goal (B, P) -> plans, all as long as the shortest. Raises ValueError as Planner does."""
         self.checks.check(observation, goal)
         observation, goal = observation.float(), goal.float()
-        chunk, steps, axes = self.problem.shape[0], self.knowledge.tokens.steps, self.knowledge.tokens.axes
+        chunk, steps = self.problem.shape[0], self.knowledge.tokens.steps
         plans, trees, keys = [], [], self.keys.next(len(observation))
         for row in range(len(observation)):
             part = slice(row, row + 1)
@@ -215,18 +215,24 @@ class TreePlanner:
                 pass
             path = principal_path(tree)
             states = [tree.state(np.array([node])) for node in path[1:]]
-            plans.append(torch.cat([one.imagined.tokens for one in states if isinstance(one, Journey)], dim=1))
+            plans.append(torch.cat([one.imagined.tokens[0] for one in states if isinstance(one, Journey)]))
             trees.append((tree, proposals, path))
-        length = min(found.shape[1] for found in plans)
-        tokens = torch.cat([found[:, :length] for found in plans])
-        positions = self.knowledge.tokens.positions(tokens, observation[:, :axes])
-        nodes = length // chunk if self.execute is None else min(self.execute, length // chunk)
-        done = nodes * chunk * steps
+        plan = self.told(observation, goal, plans)
         for row, (tree, proposals, path) in enumerate(trees):
-            self.grown[row] = Grown(tree, proposals, path[nodes], positions[row, done - 1])
+            nodes = plan.actions.shape[1] // (chunk * steps)
+            self.grown[row] = Grown(tree, proposals, path[nodes], plan.positions[row, nodes * chunk * steps - 1])
+        return plan
+
+    def told(self, observation: Tensor, goal: Tensor, plans: list[Tensor]) -> Plan:
+        """Tokens (T, D) for each row, of any lengths, as plans that are all as long as the shortest."""
+        chunk, known, axes = self.problem.shape[0], self.knowledge.tokens, self.knowledge.tokens.axes
+        length = min(len(found) for found in plans)
+        tokens = torch.stack([found[:length] for found in plans])
+        positions = known.positions(tokens, observation[:, :axes])
+        nodes = length // chunk if self.execute is None else min(self.execute, length // chunk)
         way = self.knowledge.roads.way(observation[:, :axes], goal, self.knowledge.stories.spacing)
-        actions = self.knowledge.tokens.actions(tokens)[:, :done]
-        return Plan(tokens, positions, self.knowledge.tokens.reward(tokens), actions, way)
+        actions = known.actions(tokens)[:, : nodes * chunk * known.steps]
+        return Plan(tokens, positions, known.reward(tokens), actions, way)
 
     def root(self, row: int, observation: Tensor, goal: Tensor, key: Keys) -> tuple[Proposals, Tree]:
         """The sub-tree of what was done, if all went as planned, otherwise a new tree."""
