@@ -144,3 +144,18 @@ def test_a_recording_that_stands_still_is_refused() -> None:
         Roads.learn(recording)
     with pytest.raises(ValueError, match="give a smaller size"):
         Roads.learn(drawn(HOOK), size=50.0)
+
+
+def test_a_way_does_not_go_back_to_the_nearest_place() -> None:
+    """Where the nearest place's only road leads back and the next one's leads forth again, a body would stand still."""
+    line = torch.tensor([0.0, -0.8, 0.9, 2.0, 3.0])
+    centres = torch.stack([line, torch.zeros(5)], dim=1)
+    roads = torch.full((5, 5), torch.inf)
+    for first, second in ((0, 1), (1, 2), (2, 3), (3, 4), (4, 3), (3, 2), (2, 0)):
+        roads[first, second] = (line[first] - line[second]).abs()
+    made = Roads(centres, roads, shortest(roads), 1.0)
+    position, goal = torch.tensor([[0.1, 0.0]]), torch.tensor([[3.0, 0.0]])
+    assert made.place(position).item() == 0
+    way = made.way(position, goal, 0.1)[0]
+    assert way[:, 0].min() >= 0.1 - 1e-6
+    assert (way[1:, 0] - way[:-1, 0]).min() >= -1e-6

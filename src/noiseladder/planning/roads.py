@@ -81,17 +81,21 @@ class Roads:
         counting most.
         """
         end = self.place(goal)
-        apart = torch.cdist(position, self.centres)
         softness = 0.25 * self.size
         onward = self.ways[:, end].T + (self.centres[end] - goal).norm(dim=1, keepdim=True)
-        # Far places would be reached through walls: leaving costs much more than the way itself, and whatever the
-        # detour, only places about as near as the nearest are left to.
-        around = apart + 4 * (apart - 1.5 * self.size).relu()
-        beyond = apart > apart.amin(1, keepdim=True) + 2 * self.size
-        around = around.masked_fill(beyond, torch.inf)
-        through = -softness * torch.logsumexp(-(around + onward) / softness, dim=1)
+        through = -softness * torch.logsumexp(-(self.leaving(position) + onward) / softness, dim=1)
         direct = (position - goal).norm(dim=1)
         return torch.where(direct < 1.5 * self.size, direct, through)
+
+    def leaving(self, position: Tensor) -> Tensor:
+        """(B, P) -> (B, N), what it costs to get to each place nearby; inf for the others.
+
+        Far places would be reached through walls: leaving costs much more than the way itself, and whatever the detour,
+        only places about as near as the nearest are left to.
+        """
+        apart = torch.cdist(position, self.centres)
+        around = apart + 4 * (apart - 1.5 * self.size).relu()
+        return around.masked_fill(apart > apart.amin(1, keepdim=True) + 2 * self.size, torch.inf)
 
     def way(self, position: Tensor, goal: Tensor, spacing: float) -> Tensor:
         """(B, P), (B, P) -> points (B, n, P), `spacing` apart, along the shortest way, rounded at its corners.
@@ -108,7 +112,12 @@ class Roads:
                 f"nothing recorded leads from {position[row].tolist()} to {goal[row].tolist()}: record more, or choose"
                 " a start and a goal that were visited"
             )
-        points, hops = [position], 0
+        # The nearest place may lie behind: its road leads back, and from there another's leads forth, so that a body
+        # could stand between the two for ever. A way begins at the place nearby from which the goal is nearest.
+        begin = (self.leaving(position) + self.ways[:, end].T).argmin(1)
+        ahead = (begin != here) & (begin != end) & (here != end)
+        points, hops = [position, torch.where(ahead[:, None], self.centres[begin], position)], 0
+        here = torch.where(ahead, begin, here)
         while bool((here != end).any()) and hops < len(self.centres):
             here = torch.where(here == end, here, (self.roads[here] + self.ways[:, end].T).argmin(1))
             points.append(torch.where((here == end)[:, None], goal, self.centres[here]))
