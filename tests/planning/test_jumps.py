@@ -110,6 +110,24 @@ def test_a_gate_is_taken_exactly_where_it_is_expected_to_pay(chance: float, take
         assert (there - torch.tensor(NEAR)).norm() < 2 * knowledge.tokens.stride + 0.01
 
 
+@pytest.mark.parametrize(("lost", "taken"), [(1000.0, False), (1.0, True)])
+def test_a_trap_is_weighed_by_what_it_costs(lost: float, taken: bool) -> None:
+    """One of three exits leads nowhere; the two others lead to the goal at once."""
+    away = (9.0, 9.0)
+    jumps = Jumps(torch.tensor([GATE]), torch.tensor([0.25]), torch.tensor([NEAR, away]), torch.tensor([[2 / 3, 1 / 3]]))
+    knowledge = replace(KNOWLEDGE, jumps=jumps)
+    assert jumps.dead_ends(knowledge.roads).tolist() == [False, True]
+    length, walked = jumps.expected_length(knowledge.roads, START, GOAL), knowledge.roads.length(START, GOAL)
+    assert torch.equal(length, walked)
+    assert jumps.expected_length(knowledge.roads, START, GOAL, lost=0.1) < walked - 0.5
+    planner = TreePlanner(
+        Walker(knowledge.tokens), knowledge, Arrival(pace=1.0), budget=300, execute=None, wander=False, jumps=True,
+        steps=1, chunk=2, lost=lost,
+    )  # fmt: skip
+    positions = planner.plan(START, GOAL).positions[0]
+    assert bool((positions - torch.tensor(GATE)).norm(dim=1).min() < 0.3) is taken
+
+
 def test_without_jumps_no_node_is_chance() -> None:
     knowledge = replace(KNOWLEDGE, jumps=gate(0.9))
     planner = TreePlanner(Walker(knowledge.tokens), knowledge, Arrival(), budget=100, wander=False, steps=1, chunk=2)

@@ -171,3 +171,13 @@ def test_a_plan_can_begin_where_its_story_does() -> None:
     assert (TOKENS.actions(values[:, :1]) == 0).all()
     start = told.observations[:, 0, :2]
     assert (TOKENS.positions(values[:, :1], start) == start[:, None]).all()
+
+
+def test_tokens_begin_or_end_elsewhere() -> None:
+    tokens = torch.randn(2, 3, TOKENS.size, generator=torch.Generator().manual_seed(0))
+    start, shift = torch.zeros(2, 2), torch.tensor([[3.0, -1.0], [0.0, 2.0]])
+    before, steps = TOKENS.positions(tokens, start), TOKENS.steps
+    torch.testing.assert_close(TOKENS.positions(TOKENS.moved(tokens, shift), start), before + shift[:, None])
+    after = TOKENS.positions(TOKENS.thrown(tokens, shift), start)
+    torch.testing.assert_close(after[:, : 3 * steps - 1], before[:, : 3 * steps - 1])
+    torch.testing.assert_close(after[:, -1], before[:, -1] + shift)

@@ -7,13 +7,14 @@ on roads and gates, and the tree (`tree_planner`) by search with chance nodes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .recordings import Recording
-from .roads import LEAP, Roads
+from .roads import FAR, LEAP, Roads
 
 APART = 3.0
 """Jumps that begin, or end, within this many places' width of one another belong to one gate, or to one exit."""
@@ -75,22 +76,33 @@ class Jumps:
         nearest = apart.argmin(1)
         return torch.where(apart.gather(1, nearest[:, None])[:, 0] <= 0, nearest, -1)
 
-    def expected_length(self, roads: Roads, position: Tensor, goal: Tensor) -> Tensor:
-        """(B, P), (B, P) -> (B,), expected length of the best way, jumps included: value iteration."""
+    def dead_ends(self, roads: Roads) -> Tensor:
+        """(E,) bool: exits from which nobody was ever seen to get anywhere."""
+        return roads.apart(self.exits) > FAR * roads.size
+
+    def expected_length(self, roads: Roads, position: Tensor, goal: Tensor, lost: float = math.inf) -> Tensor:
+        """(B, P), (B, P) -> (B,), expected length of the best way, jumps included: value iteration.
+
+        lost: what it costs to end at an exit that leads nowhere, as a length.
+        """
         length = roads.length(position, goal)
         if not len(self):
             return length
-        count, gates, exits = len(goal), len(self.gates), len(self.exits)
+        count, gates, exits, dead = len(goal), len(self.gates), len(self.exits), self.dead_ends(roads)
         onward = roads.length(self.exits.repeat(count, 1), goal.repeat_interleave(exits, dim=0)).view(count, exits)
+        onward = torch.where(dead, lost, onward)
         between = roads.length(self.exits.repeat_interleave(gates, dim=0), self.gates.repeat(exits, 1))
-        between = between.view(exits, gates)
+        between = torch.where(dead[:, None], torch.inf, between.view(exits, gates))
+
+        def through(best: Tensor) -> Tensor:
+            """What is expected at each gate, (B, G)."""
+            return torch.where(self.chances > 0, self.chances * best[:, None], 0.0).sum(2)
+
         best = onward
         for _ in range(ROUNDS):
-            through = best @ self.chances.T  # what is expected at each gate, (B, G)
-            best = torch.minimum(onward, (between + through[:, None]).amin(2))
-        through = best @ self.chances.T
-        to_gates = roads.length(position.repeat_interleave(gates, dim=0), self.gates.repeat(count, 1)).view(count, gates)
-        return torch.minimum(length, (to_gates + through).amin(1))
+            best = torch.minimum(onward, (between + through(best)[:, None]).amin(2))
+        to_gates = roads.length(position.repeat_interleave(gates, dim=0), self.gates.repeat(count, 1))
+        return torch.minimum(length, (to_gates.view(count, gates) + through(best)).amin(1))
 
 
 def together(points: Tensor, apart: float) -> Tensor:

@@ -175,6 +175,13 @@ class PlanTokens:
         tokens[:, 0, path] += (shift / (0.5 * self.stride)).repeat(1, self.steps)
         return tokens
 
+    def thrown(self, tokens: Tensor, shift: Tensor) -> Tensor:
+        """Tokens (B, T, D) whose very last step leads somewhere else by `shift` (B, P)."""
+        last = self.sizes[0] + self.sizes[1] + self.sizes[2] - self.axes
+        tokens = tokens.clone()
+        tokens[:, -1, last : last + self.axes] += shift / (0.5 * self.stride)
+        return tokens
+
     def positions(self, tokens: Tensor, start: Tensor) -> Tensor:
         """Tokens (B, T, D) after positions (B, P) -> positions (B, T K, P), differentiable."""
         first = self.sizes[0] + self.sizes[1]

@@ -47,7 +47,8 @@ class Proposals:
     problem: how chunks are sampled. context: of the one episode that is planned. places: (n, P), those that slots
     0, 1, ... n - 1 follow the road to; with `wander` the next slot follows that to a recorded place drawn by its key;
     with `free` the next follows none; then in turn again. jumps: where a plan is carried away; behind an exit it goes
-    on along the road to places[0], and the network is told that road, not where it is.
+    on along the road to places[0], and the network is told that road, not where it is. lost: energy of a plan that
+    ends behind an exit from which nothing leads on.
     """
 
     problem: DiffusionTree
@@ -57,6 +58,7 @@ class Proposals:
     wander: bool = True
     free: bool = False
     jumps: Jumps | None = None
+    lost: float = 1000.0
 
     @property
     def turns(self) -> int:
@@ -77,14 +79,28 @@ class Proposals:
             fresh = self.context.knowledge.tokens.moved(children.states.tokens, begin - here)
             tokens = torch.cat([past, fresh], dim=1)
             values = -OfTokens(self.energy, self.context)(tokens)
-        chance = None if self.jumps is None else self.jumps.entered(self.ends(tokens)) >= 0
-        return Children(
-            Journey(replace(children.states, tokens=fresh), tokens),
-            torch.zeros_like(values),
-            values,
-            chance=chance,
-            weights=weights,
-        )
+        chance = ended = None
+        if self.jumps is not None:
+            exit_ = torch.from_numpy(leaves.slots) % len(self.jumps.exits)
+            ended = asked & self.jumps.dead_ends(self.context.knowledge.roads)[exit_]
+            chance = (self.jumps.entered(self.ends(tokens)) >= 0) & ~ended
+            values = torch.where(ended, -self.lost, values)
+            values = torch.where(chance, -self.behind(tokens), values)
+        state = Journey(replace(children.states, tokens=fresh), tokens)
+        return Children(state, torch.zeros_like(values), values, ended, chance, weights)
+
+    def behind(self, tokens: Tensor) -> Tensor:
+        """What plans (B, t, D) that end at a gate are expected to cost behind it, (B,): a gate itself is no place to
+        go on from, and whoever took it for one would hope before the outcomes are seen."""
+        assert self.jumps is not None
+        here = self.ends(tokens)
+        chances = self.jumps.chances[torch.cdist(here, self.jumps.gates).argmin(1)]
+        dead, cost = self.jumps.dead_ends(self.context.knowledge.roads), torch.zeros(len(tokens))
+        for number, exit_ in enumerate(self.jumps.exits):
+            thrown = self.context.knowledge.tokens.thrown(tokens, exit_ - here)
+            energy = torch.full_like(cost, self.lost) if dead[number] else OfTokens(self.energy, self.context)(thrown)
+            cost = cost + chances[:, number] * energy
+        return cost
 
     def thrown(self, here: Tensor, asked: Tensor, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
         """Where chunks begin, (B, P), and how likely that is, (B,): at exits where chance is `asked`, else `here`."""
@@ -139,7 +155,7 @@ class TreePlanner:
     again, None for the whole plan. places: (n, P), where roads may be taken to besides the goal. roads: whether the
     road to the goal is proposed; wander: whether roads to places drawn at random are; free: whether proposals without
     a road are (for a model that has learned to go on without one). jumps: whether roads to recorded gates are proposed
-    and what they do is weighed. steps: denoising steps. options: of the search; None: one child of each kind, one of
+    and what they do is weighed; lost: the energy of coming out where nothing leads on. steps: denoising steps. options: of the search; None: one child of each kind, one of
     each exit of a gate, 24 nodes deep. tolerance: a body that is
     within this many full-speed tokens of where it should be keeps its tree. seed: of all noise.
     """
@@ -157,6 +173,7 @@ class TreePlanner:
         wander: bool = True,
         free: bool = False,
         jumps: bool = False,
+        lost: float = 1000.0,
         steps: int = 2,
         options: SearchOptions | None = None,
         tolerance: float = 0.25,
@@ -188,7 +205,7 @@ class TreePlanner:
             )
         self.denoiser, self.knowledge, self.energy = denoiser, knowledge, energy
         self.budget, self.execute, self.options, self.tolerance = budget, execute, options, tolerance
-        self.roads, self.wander, self.free = roads, wander, free
+        self.roads, self.wander, self.free, self.lost = roads, wander, free, lost
         self.places = places
         self.problem = DiffusionTree(denoiser, (chunk, knowledge.tokens.size), nothing, full_sequence(chunk, steps))
         self.checks = Planner(denoiser, knowledge)
@@ -253,7 +270,7 @@ class TreePlanner:
             return old.proposals, tree
         places = torch.cat([goal, self.places]) if self.roads else self.places
         context = Context(observation, goal, knowledge)
-        proposals = Proposals(self.problem, self.energy, context, places, self.wander, self.free, self.jumps)
+        proposals = Proposals(self.problem, self.energy, context, places, self.wander, self.free, self.jumps, self.lost)
         nowhere = torch.zeros(1, 0, knowledge.tokens.size)
         return proposals, plant(Journey(self.problem.root(memory), nowhere), key=key)
 
