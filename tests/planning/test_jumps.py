@@ -23,7 +23,9 @@ NEAR, FAR = (2.6, 0.4), (0.2, 0.4)
 
 def gate(chance: float) -> Jumps:
     """One gate, which leads to the goal's side with this chance, otherwise back to where the way begins."""
-    return Jumps(torch.tensor([GATE]), torch.tensor([0.25]), torch.tensor([NEAR, FAR]), torch.tensor([[chance, 1 - chance]]))
+    return Jumps(
+        torch.tensor([GATE]), torch.tensor([0.25]), torch.tensor([NEAR, FAR]), torch.tensor([[chance, 1 - chance]])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,10 @@ def test_the_expected_length_of_a_gate_by_hand() -> None:
     succeed: (1 - p) / p times 1.0 more."""
     roads = KNOWLEDGE.roads
     to_gate = roads.length(START, torch.tensor([GATE])).item()
-    onward, again = roads.length(torch.tensor([NEAR]), GOAL).item(), roads.length(torch.tensor([FAR]), torch.tensor([GATE])).item()
+    onward, again = (
+        roads.length(torch.tensor([NEAR]), GOAL).item(),
+        roads.length(torch.tensor([FAR]), torch.tensor([GATE])).item(),
+    )
     for chance in (0.9, 0.5):
         wanted = to_gate + onward + (1 - chance) / chance * again
         found = gate(chance).expected_length(roads, START, GOAL).item()
@@ -114,7 +119,9 @@ def test_a_gate_is_taken_exactly_where_it_is_expected_to_pay(chance: float, take
 def test_a_trap_is_weighed_by_what_it_costs(lost: float, taken: bool) -> None:
     """One of three exits leads nowhere; the two others lead to the goal at once."""
     away = (9.0, 9.0)
-    jumps = Jumps(torch.tensor([GATE]), torch.tensor([0.25]), torch.tensor([NEAR, away]), torch.tensor([[2 / 3, 1 / 3]]))
+    jumps = Jumps(
+        torch.tensor([GATE]), torch.tensor([0.25]), torch.tensor([NEAR, away]), torch.tensor([[2 / 3, 1 / 3]])
+    )
     knowledge = replace(KNOWLEDGE, jumps=jumps)
     assert jumps.dead_ends(knowledge.roads).tolist() == [False, True]
     length, walked = jumps.expected_length(knowledge.roads, START, GOAL), knowledge.roads.length(START, GOAL)

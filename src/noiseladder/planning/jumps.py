@@ -27,8 +27,8 @@ ROUNDS = 200
 
 @dataclass(frozen=True)
 class Jumps:
-    """gates: (G, P), centres of where jumps begin. reach: (G,), how far from it they do. exits: (E, P). chances: (G, E),
-    how often each gate leads to each exit; rows sum to 1. G and E may be 0."""
+    """gates: (G, P), centres of where jumps begin. reach: (G,), how far from it they do. exits: (E, P). chances:
+    (G, E), how often each gate leads to each exit; rows sum to 1. G and E may be 0."""
 
     gates: Tensor
     reach: Tensor

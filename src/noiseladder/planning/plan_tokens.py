@@ -86,8 +86,7 @@ class PlanTokens:
         begin = when[:, ::steps].clamp(min=0)
         goal = story.way[:, -1]
         off = (
-            on_way(story.way, story.progress[rows, passed[:, steps - 1 :: steps]])
-            - after[:, steps - 1 :: steps, :axes]
+            on_way(story.way, story.progress[rows, passed[:, steps - 1 :: steps]]) - after[:, steps - 1 :: steps, :axes]
         )
         values = self.join(
             actions=torch.where(begun[..., None], story.actions[rows, when.clamp(min=0)], 0.0),

@@ -7,7 +7,6 @@ wherever the tree may, but only the tree spends its calls where it has seen that
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .keyed_noise import child_keys, uniform

@@ -155,8 +155,8 @@ class TreePlanner:
     again, None for the whole plan. places: (n, P), where roads may be taken to besides the goal. roads: whether the
     road to the goal is proposed; wander: whether roads to places drawn at random are; free: whether proposals without
     a road are (for a model that has learned to go on without one). jumps: whether roads to recorded gates are proposed
-    and what they do is weighed; lost: the energy of coming out where nothing leads on. steps: denoising steps. options: of the search; None: one child of each kind, one of
-    each exit of a gate, 24 nodes deep. tolerance: a body that is
+    and what they do is weighed; lost: the energy of coming out where nothing leads on. steps: denoising steps. options:
+    of the search; None: one child of each kind, one of each exit of a gate, 24 nodes deep. tolerance: a body that is
     within this many full-speed tokens of where it should be keeps its tree. seed: of all noise.
     """
 
