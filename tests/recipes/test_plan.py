@@ -16,7 +16,18 @@ from noiseladder.planning.demonstrator import Demonstrator
 from noiseladder.planning.evaluation import evaluate
 from noiseladder.planning.knowledge import Knowledge
 from noiseladder.planning.maze import UMAZE
-from noiseladder.planning.pictures import GOAL, NOISE, PLAN, WALL, Film, Moment, Scene, draw_comparison, walls_of
+from noiseladder.planning.pictures import (
+    GOAL,
+    NOISE,
+    PLAN,
+    WALL,
+    Film,
+    Moment,
+    Scene,
+    draw_comparison,
+    growth,
+    walls_of,
+)
 from noiseladder.planning.planner import Planner
 from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.question import Question
@@ -24,7 +35,7 @@ from noiseladder.planning.recordings import Recording
 from noiseladder.planning.world import seeded
 from noiseladder.recipes import trained_maze
 from noiseladder.recipes.maze import Maze, network
-from noiseladder.recipes.plan import PLANNERS
+from noiseladder.recipes.plan import PLANNERS, Ask, Latest, lived, watch
 from noiseladder.recipes.trained_maze import load, ship, shipped
 from noiseladder.training.weights import save_weights
 
@@ -115,6 +126,65 @@ def test_a_plan_is_said_drawn_and_filmed(run, tmp_path, capsys):
     first = np.asarray(frames.convert("RGB"))
     frames.seek(frames.n_frames - 1)
     assert (first != np.asarray(frames.convert("RGB"))).any()
+
+
+def test_the_plan_that_is_drawn_is_the_first_that_is_lived(run):
+    """With the noise of its episode, whatever else is drawn: a planner of the same seed begins alike."""
+    trained = load(run)
+    start, goal = torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[3.0, 1.0]])
+    latest = Latest(Planner(trained.denoiser, trained.knowledge, seed=5))
+    life = lived(Question(trained.problem.world, start[0], goal[0], steps=40), latest, seed=0)
+    fresh = Planner(trained.denoiser, trained.knowledge, seed=5)
+    fresh.reset(1)
+    torch.testing.assert_close(latest.first.tokens, fresh.plan(start, goal).tokens)
+    torch.testing.assert_close(life.moments[0].planned[1:], latest.first.positions[0])
+    assert not torch.equal(latest.last.tokens, latest.first.tokens)
+
+
+@pytest.mark.parametrize("planner", ["road", "montecarlo", "tree"])
+def test_a_film_shows_the_planner_that_was_asked_for(planner, own_run, tmp_path):
+    """Guided plans guided, and trees as they grow."""
+    trained = load(own_run)
+    start, goal = torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+    if planner == "tree":
+        film, picture = tmp_path / "plan.gif", tmp_path / "plan.png"
+        arguments = ["--planner", "tree", "--budget", "8", "--gif", str(film), "--picture", str(picture)]
+        assert main(["plan", str(own_run), "--start", "1,1", "--goal", "1,2", *arguments]) == 0
+        assert Image.open(film).n_frames == len(growth(9))
+        return
+    asked = Ask(str(own_run), planner=planner, guidance=3.0, samples=2, horizon=3)
+    plain = replace(asked, planner="road", guidance=None)
+    guided, bare = (watch(options, trained, start, goal)[-1][1] for options in (asked, plain))
+    assert guided.shape == bare.shape
+    assert not torch.allclose(guided, bare, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_bodies_on_one_axis_and_on_three(axes, tmp_path, capsys):
+    """Three axes are drawn by their first two; one cannot be drawn, and the plan is told all the same."""
+    generator = torch.Generator().manual_seed(0)
+    position, observations, actions = torch.ones(40, axes), [], []
+    for step in range(300):
+        if step % 8 == 0:
+            action = 2 * torch.rand(40, axes, generator=generator) - 1
+        observations.append(position)
+        actions.append(action)
+        position = (position + 0.03 * action).clamp(0.5, 1.5)
+    ends = np.tile(np.arange(1, 301) == 300, 40)
+    walks = (torch.stack(each, 1).flatten(0, 1).numpy() for each in (observations, actions))
+    folder = make_run(tmp_path / "run", Recording(*walks, ends), "walk.npz")
+    picture = tmp_path / "plan.png"
+    drawn = ["--picture", str(picture), "--gif", str(tmp_path / "plan.gif")]
+    if axes == 3:
+        assert main(["plan", str(folder), *drawn]) == 0
+        assert "wrote" in capsys.readouterr().out
+        assert picture.exists()
+        return
+    assert main(["plan", str(folder)]) == 0
+    assert "no picture: positions have one axis" in capsys.readouterr().out
+    assert main(["plan", str(folder), *drawn]) == 2
+    assert "leave out --picture and --gif" in capsys.readouterr().err
+    assert not picture.exists()
 
 
 def test_somebody_elses_environment_is_lived_in(own_run, tmp_path, capsys):
@@ -256,7 +326,10 @@ def test_other_folders_are_refused(run, tmp_path, capsys, monkeypatch):
 
 
 def test_what_ships_is_half_the_size_and_plans_the_same(run, tmp_path, monkeypatch):
+    (run / "metrics.csv").write_text("step,loss\n" + "".join(f"{step},0.5\n" for step in range(1, 101)))
     ship(run, tmp_path / "maze-umaze")
+    kept = (tmp_path / "maze-umaze" / "metrics.csv").read_text().splitlines()
+    assert kept == ["step,loss", "1,0.5", *(f"{step},0.5" for step in range(10, 101, 10))]
     monkeypatch.setattr(trained_maze, "SHIPPED", tmp_path)
     assert list(shipped()) == ["maze-umaze"]
     small, whole = load("maze-umaze"), load(run)

@@ -78,7 +78,8 @@ class Jumps:
 
     def dead_ends(self, roads: Roads) -> Tensor:
         """(E,) bool: exits from which nobody was ever seen to get anywhere."""
-        return roads.apart(self.exits) > FAR * roads.size
+        dead: Tensor = roads.apart(self.exits) > FAR * roads.size
+        return dead
 
     def expected_length(self, roads: Roads, position: Tensor, goal: Tensor, lost: float = math.inf) -> Tensor:
         """(B, P), (B, P) -> (B,), expected length of the best way, jumps included: value iteration.
@@ -112,5 +113,6 @@ def together(points: Tensor, apart: float) -> Tensor:
     while True:
         lowest = torch.where(near, number, len(points)).amin(1)
         if torch.equal(lowest, number):
-            return torch.unique(number, return_inverse=True)[1]
+            group: Tensor = torch.unique(number, return_inverse=True)[1]
+            return group
         number = lowest

@@ -118,7 +118,7 @@ class Planner:
         position = observation[:, : tokens.axes]
         way = self.knowledge.roads.way(position, goal, stories.spacing)
         horizon = self.horizon or math.ceil(way.shape[1] * stories.spacing / tokens.stride) + 1
-        condition, off = road_ahead(self.knowledge, way, position, horizon)
+        condition, off = road_ahead(self.knowledge, way, observation, horizon)
         if not self.road:
             condition, off = torch.zeros_like(condition), torch.zeros_like(off)
         with torch.no_grad():
@@ -181,10 +181,35 @@ class Planner:
             raise ValueError(f"{len(observation)} observations and {len(goal)} goals: give one goal for each")
 
 
-def road_ahead(knowledge: Knowledge, way: Tensor, position: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """The road ahead of positions (B, P) along ways (B, n, P), at full speed: conditions (B, T, C), and the vectors to
-    the road (B, P)."""
-    spacing = knowledge.stories.spacing
-    stride = round(knowledge.tokens.stride / spacing)
-    progress = (stride * torch.arange(tokens)).clamp(max=way.shape[1] - 1).expand(len(way), -1)
-    return knowledge.tokens.condition(way, progress, spacing), on_way(way, progress[:, :1])[:, 0] - position
+def road_ahead(knowledge: Knowledge, way: Tensor, observation: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """The road ahead of observations (B, O) along ways (B, n, P), about as fast as the body can: conditions (B, T, C),
+    and the vectors to the road (B, P)."""
+    spacing, axes = knowledge.stories.spacing, knowledge.tokens.axes
+    progress = expected_progress(knowledge, way, observation, tokens)
+    return knowledge.tokens.condition(way, progress, spacing), on_way(way, progress[:, :1])[:, 0] - observation[
+        :, :axes
+    ]
+
+
+def expected_progress(knowledge: Knowledge, way: Tensor, observation: Tensor, tokens: int) -> Tensor:
+    """Where on ways (B, n, P) a body that begins at observations (B, O) is when each token begins: indices (B, T).
+
+    Each axis has its own full speed, so a piece of the way takes as long as its longest axis; and a body with inertia
+    has to gather speed first.
+    """
+    body, known = knowledge.body, knowledge.tokens
+    pieces = (way[:, 1:] - way[:, :-1]).abs().amax(-1)
+    marks = torch.cat([torch.zeros_like(pieces[:, :1]), pieces.cumsum(1)], dim=1)
+    time = known.steps * torch.arange(tokens, dtype=way.dtype).expand(len(way), -1)
+    distance = known.speed * time
+    if body.limit is not None:
+        ahead = way[:, min(5, way.shape[1] - 1)] - way[:, 0]
+        along = ahead / ahead.abs().amax(1, keepdim=True).clamp(min=1e-6)
+        share = along.pow(2).sum(1, keepdim=True).clamp(min=1)
+        speed = (observation[:, body.axes :] * along).sum(1, keepdim=True) / share
+        speed = speed.clamp(-body.limit, body.limit)
+        gathering = time.clamp(max=(body.limit - speed) / body.push)
+        gathered = body.pace * (speed * gathering + 0.5 * body.push * gathering**2)
+        distance = (gathered + known.speed * (time - gathering)).clamp(min=0)
+    progress: Tensor = torch.searchsorted(marks, distance.contiguous()).clamp(max=way.shape[1] - 1)
+    return progress

@@ -286,7 +286,12 @@ class TreePlanner:
 def road(knowledge: Knowledge, position: Tensor, place: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
     """The road ahead from positions (B, P) to places (B, P), as conditions (B, T, C), and how far off it they are."""
     way = knowledge.roads.way(position, place, knowledge.stories.spacing)
-    return road_ahead(knowledge, way, position, tokens)
+    observation, body = position, knowledge.body
+    if body.limit is not None:
+        # How fast the body is there is not known here: on its way it mostly is as fast as it can.
+        ahead = way[:, min(5, way.shape[1] - 1)] - way[:, 0]
+        observation = torch.cat([position, body.limit * ahead / ahead.abs().amax(1, keepdim=True).clamp(min=1e-6)], 1)
+    return road_ahead(knowledge, way, observation, tokens)
 
 
 def nothing(tokens: Tensor) -> Tensor:

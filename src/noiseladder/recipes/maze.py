@@ -59,11 +59,16 @@ class Maze(TrainingOptions):
 
 
 def network(options: Maze, tokens: PlanTokens) -> MinGRUNetwork | TransformerNetwork:
-    """The causal network of a recipe."""
+    """The causal network of a recipe.
+
+    A token of the transformer sees no more tokens than a sequence of the training had: what it makes of more is
+    anybody's guess, and plans of twice the length drifted by whole cells.
+    """
     if options.recurrent:
         return MinGRUNetwork(tokens.size, options.width, options.layers, tokens.condition_size, tokens.parts)
+    cache = max(2, options.tokens)
     return TransformerNetwork(
-        tokens.size, options.width, options.layers, 4, tokens.condition_size, tokens.parts, cache=64
+        tokens.size, options.width, options.layers, 4, tokens.condition_size, tokens.parts, cache=cache
     )
 
 

@@ -22,7 +22,7 @@ from noiseladder.training.weights import load_weights
 
 from .maze import Maze, network
 
-WEIGHTS, RECIPE = "weights.safetensors", "recipe.json"
+WEIGHTS, RECIPE, METRICS = "weights.safetensors", "recipe.json", "metrics.csv"
 SHIPPED = Path(noiseladder.planning.__file__).parent / "weights"
 
 
@@ -85,7 +85,8 @@ def find(run: str | Path) -> Path:
 def ship(run: Path, folder: Path) -> None:
     """Write what planning needs of a run into another folder, weights as bfloat16: half the size.
 
-    They are read back into float32 networks; the last 16 bits of a weight change no plan visibly.
+    They are read back into float32 networks; the last 16 bits of a weight change no plan visibly. Of the training's log,
+    where there is one, every tenth row is kept.
     """
     load(run)  # nothing half-trained or foreign is shipped
     tensors, note = read_tensors(run / WEIGHTS)
@@ -93,3 +94,6 @@ def ship(run: Path, folder: Path) -> None:
     write_tensors(folder / WEIGHTS, small, note)
     Knowledge.load(run).save(folder)
     replace_text(folder / RECIPE, json.dumps(read_recipe_file(run), indent=2) + "\n")
+    if (run / METRICS).is_file():
+        header, *rows = (run / METRICS).read_text().splitlines()
+        replace_text(folder / METRICS, "\n".join([header, *rows[:1], *rows[9::10]]) + "\n")
