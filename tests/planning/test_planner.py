@@ -11,7 +11,7 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.scheduling_matrix import pyramid
 from noiseladder.networks import TransformerNetwork
-from noiseladder.planning.planner import Planner
+from noiseladder.planning.planner import Planner, expected_progress
 
 STARTS = torch.tensor([[1.0, 1.0, 0.5, 0.0], [3.0, 1.0, 0.0, -1.0], [1.0, 2.0, 0.0, 0.0]])
 GOALS = torch.tensor([[3.0, 1.0], [3.0, 2.0], [1.0, 1.0]])
@@ -148,6 +148,30 @@ def test_a_guide_wraps_the_denoiser_and_is_told_the_context() -> None:
     twice = told[0].positions(guided.tokens.repeat_interleave(2, dim=0))
     torch.testing.assert_close(twice[1::2], guided.positions)
     torch.testing.assert_close(guided.tokens, planner().plan(STARTS, GOALS).tokens)
+
+
+def test_a_way_is_reckoned_as_fast_as_the_body_can() -> None:
+    """At full speed a token goes one stride along an axis, and as much on both when it goes diagonally; from rest the
+    body law itself says how far it gets at full force."""
+    knowledge = known()
+    body, tokens, spacing = knowledge.body, knowledge.tokens, knowledge.stories.spacing
+    line = spacing * torch.arange(400.0)
+    straight, slanted = (torch.stack([line, share * line], dim=1)[None] for share in (0.0, 1.0))
+    fast = torch.tensor([[0.0, 0.0, body.limit, 0.0]])
+    stride = tokens.stride / spacing
+    found = expected_progress(knowledge, straight, fast, 6)[0]
+    torch.testing.assert_close(found.float(), stride * torch.arange(6.0), atol=1.0, rtol=0)
+    both = torch.tensor([[0.0, 0.0, body.limit, body.limit]])
+    assert torch.equal(expected_progress(knowledge, slanted, both, 6)[0], found)
+    slow = expected_progress(knowledge, straight, torch.zeros(1, 4), 8)[0]
+    observation = torch.zeros(1, 4)
+    for token in range(8):
+        assert abs(float(slow[token]) - float(observation[0, 0]) / spacing) < 3
+        for _ in range(tokens.steps):
+            observation = body.step(observation, torch.tensor([[1.0, 0.0]]))
+    assert slow[7] < found[5] + 2 * stride
+    short = expected_progress(knowledge, straight[:, :5], fast, 6)[0]
+    assert short.max() == 4  # a way that has ended goes no further
 
 
 def test_nonsense_is_refused() -> None:

@@ -15,7 +15,8 @@ from noiseladder.diffusion.noise import Cosine
 from noiseladder.planning.demonstrator import Demonstrator
 from noiseladder.planning.evaluation import evaluate
 from noiseladder.planning.knowledge import Knowledge
-from noiseladder.planning.maze import UMAZE
+from noiseladder.planning.maze import UMAZE, layout
+from noiseladder.planning.maze_data import record
 from noiseladder.planning.pictures import (
     GOAL,
     NOISE,
@@ -96,6 +97,34 @@ class Ball(gymnasium.Env):
         return self.told(), float(world.reward(self.state, self.goal)), False, False, {}
 
 
+HELD_OUT = layout("#######|#OOOOO#|#O###O#|#OOO#O#|###O#O#|#OOOOO#|#######", "held out", time_limit=200)
+"""A maze that nothing was ever tuned on."""
+
+
+class OwnMaze(gymnasium.Env):
+    """Somebody's own maze: from corner to corner, or wherever its seed says."""
+
+    def __init__(self):
+        self.world = PointMass(HELD_OUT, multi=True)
+        box = gymnasium.spaces.Box
+        goal = box(-10, 10, (2,))
+        self.observation_space = gymnasium.spaces.Dict({"observation": box(-10, 10, (4,)), "desired_goal": goal})
+        self.action_space = box(-1, 1, (2,))
+
+    def told(self):
+        return {"observation": self.state[0].float().numpy(), "desired_goal": self.goal[0].float().numpy()}
+
+    def reset(self, seed=None, options=None):
+        start = self.world.start(seeded([0 if seed is None else seed]))
+        self.state, self.goal = start.observation, start.goal
+        return self.told(), {}
+
+    def step(self, action):
+        self.state = self.world.step(self.state, torch.from_numpy(action)[None].to(self.state))
+        return self.told(), float(self.world.reward(self.state, self.goal)), False, False, {}
+
+
+gymnasium.register("OwnMaze-v0", OwnMaze, max_episode_steps=200, disable_env_checker=True)
 gymnasium.register("Ball-v0", Ball, max_episode_steps=16, disable_env_checker=True)
 gymnasium.register("OnlyPositions-v0", Ball, max_episode_steps=16, disable_env_checker=True, kwargs={"seen": 2})
 
@@ -339,6 +368,28 @@ def test_what_ships_is_half_the_size_and_plans_the_same(run, tmp_path, monkeypat
     plans = [Planner(one.denoiser, one.knowledge).plan(start, goal) for one in (small, whole)]
     assert (plans[0].actions - plans[1].actions).abs().max() < 0.05
     assert next(small.denoiser.parameters()).dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_held_out_maze_is_recorded_learned_and_lived_in(tmp_path, capsys, monkeypatch):
+    """The way of a user: a walk in a maze that nobody here has seen, a short training, and a life in its simulator."""
+    monkeypatch.chdir(tmp_path)
+    walk = record(HELD_OUT, 60_000, seed=1)
+    while True:
+        try:
+            next(walk)
+        except StopIteration as finished:
+            recording = finished.value
+            break
+    np.savez("walk.npz", observations=recording.observations, actions=recording.actions, ends=recording.ends)
+    small = "--steps 300 --average 0.98 --stories 400 --story-steps 200 --batch 48 --width 48 --layers 2 --threads 1"
+    assert main(["train", "maze", "--maze", "walk.npz", *small.split(), "--folder", "runs/walk"]) == 0
+    arrived = 0
+    for seed in range(4):
+        capsys.readouterr()
+        assert main(["plan", "runs/walk", "--environment", "OwnMaze-v0", "--seed", str(seed)]) == 0
+        arrived += "at the goal at step" in capsys.readouterr().out
+    assert arrived == 4
 
 
 @pytest.mark.slow

@@ -85,8 +85,8 @@ def find(run: str | Path) -> Path:
 def ship(run: Path, folder: Path) -> None:
     """Write what planning needs of a run into another folder, weights as bfloat16: half the size.
 
-    They are read back into float32 networks; the last 16 bits of a weight change no plan visibly. Of the training's log,
-    where there is one, every tenth row is kept.
+    They are read back into float32 networks; the last 16 bits of a weight change no plan visibly. Of the training's
+    log, where there is one, every tenth row is kept.
     """
     load(run)  # nothing half-trained or foreign is shipped
     tensors, note = read_tensors(run / WEIGHTS)
