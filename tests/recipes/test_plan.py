@@ -382,7 +382,7 @@ def test_a_held_out_maze_is_recorded_learned_and_lived_in(tmp_path, capsys, monk
             recording = finished.value
             break
     np.savez("walk.npz", observations=recording.observations, actions=recording.actions, ends=recording.ends)
-    small = "--steps 300 --average 0.98 --stories 400 --story-steps 200 --batch 48 --width 48 --layers 2 --threads 1"
+    small = "--steps 500 --average 0.99 --stories 1000 --story-steps 250 --batch 64 --width 64 --layers 2 --threads 1"
     assert main(["train", "maze", "--maze", "walk.npz", *small.split(), "--folder", "runs/walk"]) == 0
     arrived = 0
     for seed in range(4):
