@@ -105,10 +105,9 @@ class Arrival:
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         tokens = outlook.knowledge.tokens
-        apart = (outlook.positions - outlook.goal[:, None]).norm(dim=-1)
-        missing = torch.sigmoid((apart - tokens.near) / (self.softness * tokens.stride)).cumprod(dim=1)
+        still = missing(outlook, self.softness)
         beyond = (left(outlook, outlook.positions[:, -1:], self.roads)[:, 0] - tokens.near).clamp(min=0)
-        return missing.sum(dim=1) + missing[:, -1] * beyond / (self.pace * tokens.speed)
+        return still.sum(dim=1) + still[:, -1] * beyond / (self.pace * tokens.speed)
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ class Gold:
     """Minus `worth` for coming within `near` of a place once; softness: width of that edge, in the same units.
 
     Unlike a way-point it need not be visited: whether the detour pays is for the planner to find out. after: whether
-    it counts when it is taken after the goal was reached, where it would cost nothing.
+    it counts when it is taken after the goal was reached, where it would cost nothing (as soft as `Arrival` is).
     """
 
     place: tuple[float, ...]
@@ -167,10 +166,12 @@ class Gold:
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         apart = (outlook.positions - point(self.place, outlook)).norm(dim=-1)
+        taken = torch.sigmoid((self.near - apart) / self.softness)
         if not self.after:
             there = (outlook.positions - outlook.goal[:, None]).norm(dim=-1) <= outlook.knowledge.tokens.near
-            apart = apart.masked_fill(there.cumsum(dim=1) > 0, torch.inf)
-        return -self.worth * torch.sigmoid((self.near - apart.amin(dim=1)) / self.softness)
+            # `Arrival` lets a plan arrive a little outside: what comes after that is late as well.
+            taken = (taken * missing(outlook, 0.25)).masked_fill(there.cumsum(dim=1) > 0, 0.0)
+        return -self.worth * taken.amax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,16 @@ class Total:
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         return torch.stack([weight * energy(outlook) for weight, energy in self.parts]).sum(dim=0)
+
+
+def missing(outlook: Outlook, softness: float) -> Tensor:
+    """(B, S) how little a plan has been at its goal up to each step: 1 before, 0 after, smooth between.
+
+    softness: width of the edge of "near", in full-speed tokens.
+    """
+    tokens = outlook.knowledge.tokens
+    apart = (outlook.positions - outlook.goal[:, None]).norm(dim=-1)
+    return torch.sigmoid((apart - tokens.near) / (softness * tokens.stride)).cumprod(dim=1)
 
 
 def left(outlook: Outlook, positions: Tensor, roads: bool) -> Tensor:
