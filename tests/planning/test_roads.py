@@ -159,3 +159,14 @@ def test_a_way_does_not_go_back_to_the_nearest_place() -> None:
     way = made.way(position, goal, 0.1)[0]
     assert way[:, 0].min() >= 0.1 - 1e-6
     assert (way[1:, 0] - way[:-1, 0]).min() >= -1e-6
+
+
+def test_a_way_does_not_begin_behind_a_wall() -> None:
+    """The goal is nearer from the place beyond the gap, but nobody was ever seen to cross it."""
+    centres = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 2.0], [2.0, 1.0], [1.6, 0.0]])
+    roads = torch.full((5, 5), torch.inf)
+    for first, second in ((0, 1), (1, 2), (2, 3), (3, 4)):
+        roads[first, second] = roads[second, first] = (centres[first] - centres[second]).norm()
+    made = Roads(centres, roads, shortest(roads), 1.0)
+    way = made.way(torch.tensor([[0.3, 0.0]]), torch.tensor([[1.6, 0.0]]), 0.1)[0]
+    assert way[:, 1].max() > 1.2

@@ -113,8 +113,12 @@ class Roads:
                 " a start and a goal that were visited"
             )
         # The nearest place may lie behind: its road leads back, and from there another's leads forth, so that a body
-        # could stand between the two for ever. A way begins at the place nearby from which the goal is nearest.
-        begin = (self.leaving(position) + self.ways[:, end].T).argmin(1)
+        # could stand between the two for ever. A way begins at the place nearby from which the goal is nearest; it must
+        # be about as near as the nearest, or there may be a wall between.
+        leaving = self.leaving(position)
+        beside = torch.cdist(position, self.centres)
+        beside = beside <= (beside.amin(1, keepdim=True) + 0.5 * self.size).clamp(min=self.size)
+        begin = (leaving.masked_fill(~beside, torch.inf) + self.ways[:, end].T).argmin(1)
         ahead = (begin != here) & (begin != end) & (here != end)
         points, hops = [position, torch.where(ahead[:, None], self.centres[begin], position)], 0
         here = torch.where(ahead, begin, here)
