@@ -49,6 +49,7 @@ from noiseladder.training.durable import replace_text
 FIRST_SEED = 100_000
 MEMORIES = (1, 2, 4, 8, 16)
 LEVELS = (0.1, 0.25, 0.5, 0.75)
+SAMPLED = 6  # denoising steps where one of what may be done is wanted instead of the mean
 Row = dict[str, Any]
 """What is kept of a row: successes, of, steps, seconds of deciding."""
 
@@ -195,19 +196,27 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
         print(f"{'':<66} {row['steps'] / row['seconds']:.0f} steps a second of deciding (the arm takes"
               f" {STEPS_PER_SECOND})")  # fmt: skip
 
+    def sampled() -> None:
+        sampling = load_policy(run.model, SAMPLED)
+        row = run.row("success_sampled", some, lambda: lived(world, sampling, some))
+        show(run, "success_sampled", f"full memory, sampled in {SAMPLED} steps instead of the mean", row)
+
     def memory() -> None:
         for length in MEMORIES:
             live(f"success_memory_{length}", f"memory of {length} tokens", some, memory=length)
 
     def memoryless() -> None:
-        live("success_memoryless", "no memory, same weights", some, memory=0)
+        sampling = load_policy(run.model, SAMPLED)
+        title = f"no memory, same weights, sampled in {SAMPLED} steps"
+        row = run.row("success_memoryless", some, lambda: lived(world, sampling, some, memory=0))
+        show(run, "success_memoryless", title, row)
+        live("success_memoryless_mean", "no memory, same weights, the mean", some, memory=0)
         chunk = policy.knowledge.tokens.chunk
         for key, patience, title in (
             ("memoryless_ceiling", chunk, f"script without memory, draws the phase anew every {chunk} steps"),
             ("memoryless_ceiling_kind", None, "script without memory, finishes every move that it begins"),
         ):
-            count = many
-            show(run, key, title, run.row(key, count, partial(scripted, count, patience)))
+            show(run, key, title, run.row(key, many, partial(scripted, many, patience)))
 
     def occluded() -> None:
         wrong = lambda seed: (Blackout.drawn(seed),)  # noqa: E731
@@ -218,6 +227,14 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
         live("success_occluded", "camera black for 2 to 5 s, read at level 1", many, wrong=wrong, believe=at(1.0))
         live("success_occluded_surprise", "the same, at the level that its surprise asks for", some,
              wrong=wrong, believe=lambda made: suspicion)  # fmt: skip
+        live("success_occluded_trusted", "the same, believed", some, wrong=wrong)
+
+    def trust() -> None:
+        wrong = lambda seed: (Blackout.drawn(seed),)  # noqa: E731
+
+        def at(level: float) -> Callable[[Sequence[Disturbance]], Believe]:
+            return lambda made: DoubtTheBlind(made[0], level)  # type: ignore[arg-type]
+
         for level in LEVELS:
             live(
                 f"success_occluded_{level:g}",
@@ -226,7 +243,6 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
                 wrong=wrong,
                 believe=at(level),
             )
-        live("success_occluded_trusted", "the same, believed", some, wrong=wrong)
 
     def surprise() -> None:
         live("success_surprise", "nothing wrong, levels by surprise", some, believe=lambda made: suspicion)
@@ -267,7 +283,8 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
 
     return {
         "success": success, "knocked": knocked, "occluded": occluded, "memoryless": memoryless, "dreams": dreams,
-        "hand": hand, "others": others, "memory": memory, "surprise": surprise, "routes": two_routes,
+        "sampled": sampled, "hand": hand, "others": others, "surprise": surprise, "routes": two_routes,
+        "memory": memory, "trust": trust,
     }  # fmt: skip
 
 

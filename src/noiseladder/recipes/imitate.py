@@ -51,7 +51,7 @@ class Imitate:
     """Level at which the black camera is read: 1 does not look at it, 0 believes it; or surprise: nobody tells the
     policy, it doubts by itself what it did not expect."""
     steps: int = STEPS
-    """Denoising steps for a chunk of actions."""
+    """Denoising steps for a chunk of actions: 1 does what is done on average, 6 or more one of what may be done."""
     dream: bool = False
     """Imagine each episode from its first frame, and let the simulator obey; the video shows it beside the dream."""
     video: Path | None = None

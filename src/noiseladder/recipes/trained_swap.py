@@ -24,7 +24,7 @@ from .swap import Swap, network
 
 WEIGHTS, RECIPE = "weights.safetensors", "recipe.json"
 SHIPPED = Path(noiseladder.imitation.__file__).parent / "weights"
-STEPS = 6  # of denoising, for a chunk of actions
+STEPS = 1  # of denoising, for a chunk of actions: what is done on average; with memory there is one thing to do
 
 
 def shipped() -> dict[str, Path]:
