@@ -305,6 +305,8 @@ def draw(run: Run, path: Path) -> None:
         (right, levels),
     ):
         there = [(place, *share(found[key]["successes"], found[key]["of"])) for key, place in points if key in found]
+        if not there:
+            continue
         places, shares, lows, highs = (list(values) for values in zip(*there))
         below = [share - low for share, low in zip(shares, lows)]
         above = [high - share for share, high in zip(shares, highs)]
