@@ -377,3 +377,9 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr(Path, "write_bytes", full)
     assert "No space left" in complaint(capsys, "matrix", "pyramid")
     assert not list(tmp_path.iterdir())
+
+
+def test_python_can_run_the_package() -> None:
+    command = [sys.executable, "-m", "noiseladder", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == noiseladder.__version__
