@@ -78,6 +78,7 @@ def test_a_layout_that_cannot_be(text: str, why: str) -> None:
     [
         ([2.0, 1.0], r"start \(2, 1\) is in a wall of maze 'umaze'.*nearest one is \(3, 1\)"),
         ([9.0, 1.0], r"\(9, 1\) is outside the 5 x 5 cells"),
+        ([1e30, 1.0], r"is outside the 5 x 5 cells"),  # no cell has such a number
         ([float("nan"), 1.0], "is not a place"),
         ([float("inf"), 1.0], "is not a place"),
         ([1.0], r"so \(..., 2\)"),

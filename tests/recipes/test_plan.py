@@ -312,6 +312,7 @@ def test_bars_show_planners_side_by_side():
         (["--samples", "0"], "--samples is 0"),
         (["--environment", "NoSuch-v7"], "no Gymnasium environment 'NoSuch-v7'"),
         (["--environment", "Pendulum-v1", "--start", "1,1"], "chooses start and goal itself"),
+        (["--seed", "99999999999999999999999"], "--seed is 99999999999999999999999, expected 0 to"),
         (["--environment", "Pendulum-v1"], "which does not say what the goal is"),
         (["--environment", "OnlyPositions-v0"], "the model's observation has 4 numbers and the environment's 2"),
     ],

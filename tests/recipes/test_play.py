@@ -39,6 +39,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["no-such-run"], "no-such-run", "there is no run"),
         (["true-bouncing", "--port", "70000"], "70000", "expected 0 to 65535"),
         (["--players", "0"], "0", "expected 1 to 64"),
+        (["no-such-run", "--port", "70000"], "70000", "expected 0 to 65535"),  # before a model is looked for
         (["--token", "secret"], "--token", "public"),
         (["true-bouncing", "--public", "--token", "short", "--port", "0"], "token", "at least 16"),
     ],

@@ -53,10 +53,13 @@ def test_looking_is_done_once(folder):
 
 
 def test_what_is_not_there_is_said_in_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no weights.safetensors"):
+    with pytest.raises(ValueError, match=f"{tmp_path} is no run folder, it holds no recipe.json"):
         find(tmp_path)
-    with pytest.raises(FileNotFoundError, match="there is no run 'nowhere'"):
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no weights.safetensors yet"):
+        find(tmp_path)
+    with pytest.raises(ValueError, match="there is no run 'nowhere'"):
         find("nowhere")
     for name in shipped():
-        with pytest.raises(FileNotFoundError, match=f"did you mean {name}"):
+        with pytest.raises(ValueError, match=f"did you mean {name}"):
             find(f"{name}s")

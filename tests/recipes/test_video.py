@@ -172,6 +172,7 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
     [
         (["dream", "nowhere"], "there is no run 'nowhere'"),
         (["dream", "{run}", "--frames", "0"], "frames is 0"),
+        (["dream", "{run}", "--frames", "1000000000"], "expected at most 100000"),
         (["dream", "{run}", "--steps", "0"], "steps is 0"),
         (["dream", "{run}", "--stabilization", "2"], "stabilization is 2"),
         (["dream", "{run}", "--gif", "film.mp4"], "does not end in .gif"),

@@ -110,8 +110,10 @@ class Maze:
         """The positions (..., 2), or a ValueError that names the first one in a wall, outside or not finite."""
         if position.shape[-1:] != (2,):
             raise ValueError(f"a {what} is x and y, so (..., 2); these are {tuple(position.shape)}")
-        finite = position.isfinite().all(-1)
-        good = finite & self.inside(position.nan_to_num(), DEEPEST)
+        width, height = self.size
+        low, high = OFFSET - 0.5, position.new_tensor([width, height]) + OFFSET - 0.5
+        within = ((position >= low) & (position <= high)).all(-1)  # NaN is not; nor what no cell number can hold
+        good = within & self.inside(torch.where(within[..., None], position, 0.0), DEEPEST)
         if not good.all():
             x, y = position[~good][0].tolist()
             raise ValueError(f"the {what} ({x:g}, {y:g}) {self._why(x, y)} of maze {self.name!r}{self._advice(x, y)}")

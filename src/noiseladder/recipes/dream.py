@@ -21,6 +21,7 @@ from .real_walks import have_real_walks, idle_actions, real_walks
 from .trained_world import TrainedWorld, load
 
 CONTEXT = 16
+MOST = 100_000  # frames, which are a gigabyte of 64x64
 DEFAULT_RATE = 12.0
 
 
@@ -56,7 +57,9 @@ class Dream:
 def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
     """Dream, and say how fast."""
     if options.frames < 1 or options.scale < 1:
-        raise ValueError(f"frames is {options.frames} and scale {options.scale}, expected at least 1 of both")
+        raise ValueError(f"--frames is {options.frames}, --scale {options.scale}: expected at least 1 of both")
+    if options.frames > MOST:
+        raise ValueError(f"--frames is {options.frames}, expected at most {MOST}: all frames are kept in memory")
     for path, suffix in ((options.gif, ".gif"), (options.strip, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")
@@ -96,8 +99,15 @@ def followed(world: TrainedWorld, options: Dream) -> Clip | None:
         print("the real world is not installed here, so the dream walks about by itself", file=sys.stderr)
         return None
     walks = real_walks(world.recipe, CONTEXT + options.frames, 1, options.seed)
-    if len(walks[0]) <= CONTEXT:
+    left = len(walks[0]) - CONTEXT
+    if left <= 0:
         raise ValueError(f"the real walk ended after {len(walks[0])} frames: choose another --seed")
+    if left < options.frames:
+        print(
+            f"the real walk of seed {options.seed} reached its end: {left} frames are dreamt and not {options.frames};"
+            " another --seed may walk longer, --no-real goes on without it",
+            file=sys.stderr,
+        )
     return walks[0]
 
 

@@ -241,6 +241,8 @@ def check(options: Ask) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}, expected at least 1")
+    if not 0 <= options.seed < 2**63:
+        raise ValueError(f"--seed is {options.seed}, expected 0 to {2**63 - 1}")
     if options.guidance is not None and options.planner not in GUIDED:
         raise ValueError(
             f"--guidance is for the planners {' and '.join(GUIDED)}: {options.planner} chooses among plans, it does"

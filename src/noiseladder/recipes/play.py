@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from cyclopts import Parameter
 
+from noiseladder.serving.door import Door
 from noiseladder.serving.limits import Limits
 from noiseladder.serving.page import need_serving
 from noiseladder.serving.playground import Playground
-from noiseladder.serving.server import PORT, Address, serve
+from noiseladder.serving.server import PORT, Address, bind, serve
 from noiseladder.video.beginnings import numbers_of
 from noiseladder.video.doom import RATE as DOOM_RATE, DoomOptions, Map
 from noiseladder.video.playable import Opening
@@ -56,7 +57,11 @@ def play(options: Annotated[Play, Parameter(name="*")] = Play()) -> None:
         raise ValueError("--token is for a public page: give --public too, or leave it out")
     if not 1 <= options.players <= 64:
         raise ValueError(f"--players is {options.players}, expected 1 to 64")
-    need_serving()  # before a model is read
+    # Before a model is read: what can be refused at once.
+    need_serving()
+    if options.token is not None:
+        Door(None, options.token)
+    bind(options.port, options.public).close()
     players = options.players
     if options.run == TRUE_DOOM and players > 1:
         players = 1

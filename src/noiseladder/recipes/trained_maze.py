@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +20,9 @@ from noiseladder.training.tensors_file import read_tensors, write_tensors
 from noiseladder.training.weights import load_weights
 
 from .maze import Maze, network
+from .run_folders import RECIPE, WEIGHTS, find_run, shipped_in
 
-WEIGHTS, RECIPE, METRICS = "weights.safetensors", "recipe.json", "metrics.csv"
+METRICS = "metrics.csv"
 SHIPPED = Path(noiseladder.planning.__file__).parent / "weights"
 
 
@@ -41,7 +41,7 @@ class TrainedMaze(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """Name -> folder of the models that ship with the package."""
-    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{WEIGHTS}"))}
+    return shipped_in(SHIPPED)
 
 
 def load(run: str | Path) -> TrainedMaze:
@@ -49,7 +49,7 @@ def load(run: str | Path) -> TrainedMaze:
 
     Raises ValueError, one sentence, where there is none, or where it is the run of another recipe or not yet whole.
     """
-    folder = find(run)
+    folder = find_run(run, shipped(), "maze")
     recipe = read_recipe_file(folder)
     if recipe.get("recipe") != "maze":
         raise ValueError(f"{folder} is a run of {recipe.get('recipe')!r}, expected one of `noiseladder train maze`")
@@ -64,22 +64,6 @@ def load(run: str | Path) -> TrainedMaze:
     denoiser = Denoiser(network(options, knowledge.tokens), Cosine())
     load_weights(folder / WEIGHTS, denoiser)
     return TrainedMaze(denoiser.eval(), knowledge, options)
-
-
-def find(run: str | Path) -> Path:
-    """The folder of a run or of a shipped name. Raises ValueError when there is neither."""
-    folder, there = Path(run), shipped()
-    if folder.is_dir():
-        if not (folder / RECIPE).is_file():
-            raise ValueError(f"{folder} is no run folder, it holds no {RECIPE}: give the --folder of a training")
-        return folder
-    if str(run) in there:
-        return there[str(run)]
-    close = get_close_matches(str(run), there, n=1)
-    if close:
-        raise ValueError(f"there is no run {str(run)!r}; did you mean {close[0]}?")
-    known = f", or one of {', '.join(there)}" if there else ""
-    raise ValueError(f"there is no run {str(run)!r}: give the folder of a `noiseladder train maze`{known}")
 
 
 def ship(run: Path, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -20,39 +19,30 @@ from noiseladder.training.run import read_recipe_file
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 from noiseladder.training.weights import load_weights, read_recipe
 
+from .run_folders import RECIPE, WEIGHTS, find_run, shipped_in
 from .swap import Swap, network
 
-WEIGHTS, RECIPE = "weights.safetensors", "recipe.json"
 SHIPPED = Path(noiseladder.imitation.__file__).parent / "weights"
 STEPS = 1  # of denoising, for a chunk of actions: what is done on average; with memory there is one thing to do
 
 
 def shipped() -> dict[str, Path]:
     """Name -> folder of the policies that ship with the package."""
-    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{WEIGHTS}"))}
+    return shipped_in(SHIPPED)
 
 
 def find(run: str | Path) -> Path:
-    """The folder of a run or of a shipped name. Raises FileNotFoundError when there is neither."""
-    folder, there = Path(run), shipped()
-    if folder.is_dir() or str(run) not in there:
-        if (folder / WEIGHTS).is_file():
-            return folder
-        if folder.is_dir():
-            raise FileNotFoundError(
-                f"{folder} holds no {WEIGHTS}: give the --folder of a `noiseladder train swap`, or wait for its first"
-                " checkpoint"
-            )
-        close = get_close_matches(str(run), there, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"give a run folder{''.join(f' or {name}' for name in there)}"
-        raise FileNotFoundError(f"there is no run {str(run)!r}: {hint}")
-    return there[str(run)]
+    """The folder of a run or of a shipped name. Raises ValueError when there is neither, or no weights yet."""
+    folder = find_run(run, shipped(), "swap")
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} holds no {WEIGHTS} yet: wait for the training's first checkpoint, or resume it")
+    return folder
 
 
 def load_policy(run: str | Path, steps: int = STEPS, seed: int = 0) -> Policy:
     """The policy in a run folder of `noiseladder train swap`, or the shipped one of that name.
 
-    Raises ValueError for a run of another recipe or damaged files, OSError where there is none.
+    Raises ValueError for a run of another recipe, damaged files, or where there is none.
     """
     folder = find(run)
     recipe = read_recipe(folder / WEIGHTS)
