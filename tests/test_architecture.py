@@ -173,6 +173,12 @@ def test_a_module_says_its_idea_in_one_sentence(module: Path) -> None:
     assert re.match(r"[A-Z`_].*[.:!?]$", idea), idea
 
 
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest takes files of one name in two folders for one module, and fails only when both are collected."""
+    names = [path.name for path in sorted(Path(__file__).parent.rglob("test_*.py"))]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+
+
 @pytest.mark.parametrize("name", ["utils", "util", "common", "helpers", "helper", "base", "misc"])
 def test_no_room_without_a_name(name: str) -> None:
     assert not [path for path in (ROOT / "src").rglob("*") if path.stem == name]
