@@ -375,7 +375,7 @@ def roadless(run: Run) -> None:
 
 def monte_carlo(run: Run) -> None:
     """Guidance alone, no road: 10 futures against 1 with as many denoising steps as take the same time."""
-    seeds, name = run.seeds[: 2 if run.quick else 10], "multi-medium"
+    seeds, name = run.seeds[: 2 if run.quick else 40], "multi-medium"
     print(f"\nMonte Carlo guidance without a road: {name}, {len(seeds)} episodes")
     model = run.model("maze-medium")
     if model is None:
