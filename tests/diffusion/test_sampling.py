@@ -543,8 +543,9 @@ def test_finished_tokens_are_remembered_alike_inside_a_chunk_and_after_it(denois
 def test_a_given_token_is_a_fact_however_generated_ones_are_remembered():
     matrix = matrices.autoregressive(3, 5)
     matrix[:, 0] = 0.0
-    given, noise = torch.tensor([True, False, False]), torch.randn(2, 3, 1).double()
-    level_noise = torch.randn(2, 3, 1).double()
+    given = torch.tensor([True, False, False])
+    noise = torch.randn(2, 3, 1, generator=torch.Generator().manual_seed(0)).double()
+    level_noise = torch.full((2, 3, 1), 3.0).double()
     plain = final(sample(KALMAN, noise, matrix, given=given))
     tokens = final(sample(KALMAN, noise, matrix, given=given, level=0.3, level_noise=level_noise))
     assert torch.equal(tokens[:, :2], plain[:, :2])

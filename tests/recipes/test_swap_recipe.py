@@ -80,7 +80,7 @@ def test_a_run_goes_on(folder, monkeypatch):
 def test_another_recipe_is_no_policy(folder):
     recipe = swap.Swap(steps=2)
     assert recipe.episodes == 150
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError):
         load_policy(folder / "nowhere")
 
 
