@@ -347,19 +347,19 @@ def test_other_folders_are_refused(run, tmp_path, capsys, monkeypatch):
     (tmp_path / "recipe.json").write_text('{"recipe": "sines"}')
     assert "is a run of 'sines'" in refused(tmp_path)
     (tmp_path / "recipe.json").write_bytes((run / "recipe.json").read_bytes())
-    assert "holds no knowledge.safetensors" in refused(tmp_path)
-    (tmp_path / "knowledge.safetensors").write_bytes((run / "knowledge.safetensors").read_bytes())
     assert "holds no weights.safetensors" in refused(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    assert "holds no knowledge.safetensors" in refused(tmp_path)
     ship(run, tmp_path / "there" / "maze-umaze")
     monkeypatch.setattr(trained_maze, "SHIPPED", tmp_path / "there")
     assert "did you mean maze-umaze?" in refused("maze-umazze")
 
 
 def test_what_ships_is_half_the_size_and_plans_the_same(run, tmp_path, monkeypatch):
-    (run / "metrics.csv").write_text("step,loss\n" + "".join(f"{step},0.5\n" for step in range(1, 101)))
+    (run / "metrics.csv").write_text("step,loss\n" + "".join(f"{step},0.5\n" for step in range(1, 2001)))
     ship(run, tmp_path / "maze-umaze")
     kept = (tmp_path / "maze-umaze" / "metrics.csv").read_text().splitlines()
-    assert kept == ["step,loss", "1,0.5", *(f"{step},0.5" for step in range(10, 101, 10))]
+    assert kept == ["step,loss", *(f"{step},0.5" for step in range(10, 2001, 10))]
     monkeypatch.setattr(trained_maze, "SHIPPED", tmp_path)
     assert list(shipped()) == ["maze-umaze"]
     small, whole = load("maze-umaze"), load(run)

@@ -6,7 +6,7 @@ import pytest
 from noiseladder.data.episodes import Episode
 from noiseladder.imitation import Observation
 from noiseladder.recipes import swap
-from noiseladder.recipes.trained_swap import find, load_drawing, load_policy, ship, shipped
+from noiseladder.recipes.trained_swap import load_drawing, load_policy, ship, shipped
 from noiseladder.training.run import run
 
 OPTIONS = swap.Swap(
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 def test_what_is_shipped_is_small_and_acts_almost_alike(folder, tmp_path):
-    ship(folder, tmp_path / "swap", lines=2)
+    ship(folder, tmp_path / "swap")
     assert (tmp_path / "swap" / "weights.safetensors").stat().st_size < 0.7 * (
         folder / "weights.safetensors"
     ).stat().st_size
@@ -54,12 +54,12 @@ def test_looking_is_done_once(folder):
 
 def test_what_is_not_there_is_said_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path} is no run folder, it holds no recipe.json"):
-        find(tmp_path)
-    (tmp_path / "recipe.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"{tmp_path} holds no weights.safetensors yet"):
-        find(tmp_path)
+        load_policy(tmp_path)
+    (tmp_path / "recipe.json").write_text('{"recipe": "swap"}')
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no weights.safetensors: wait for"):
+        load_policy(tmp_path)
     with pytest.raises(ValueError, match="there is no run 'nowhere'"):
-        find("nowhere")
+        load_policy("nowhere")
     for name in shipped():
         with pytest.raises(ValueError, match=f"did you mean {name}"):
-            find(f"{name}s")
+            load_policy(f"{name}s")

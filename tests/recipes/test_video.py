@@ -131,9 +131,6 @@ def test_shipping_halves_the_weights_and_changes_no_frame_visibly(home: Path, tm
     sizes = [(folder / "weights.safetensors").stat().st_size for folder in (home / "run", tmp_path / "small")]
     assert sizes[1] < 0.7 * sizes[0]
     assert (tmp_path / "small" / "metrics.csv").read_text().count("\n") >= 2
-    assert trained_world.portable({"start": "/some/where/runs/video/weights.safetensors", "autoencoder": None}) == {
-        "start": "video/weights.safetensors", "autoencoder": None
-    }  # fmt: skip
     frames = []
     for folder in (home / "run", tmp_path / "small"):
         world = trained_world.load(folder)

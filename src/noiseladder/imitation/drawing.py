@@ -65,11 +65,10 @@ class Drawing(nn.Module):
         frames = (255 * drawn).round().clamp(0, 255).to(torch.uint8).numpy()
         return {camera: frames[:, number] for number, camera in enumerate(self.cameras)}
 
-    def save(self, folder: Path, small: bool = False) -> None:
-        """Write drawing.safetensors into a folder, atomically; `small` as bfloat16."""
-        tensors = {name: value.bfloat16() if small else value for name, value in self.state_dict().items()}
+    def save(self, folder: Path) -> None:
+        """Write drawing.safetensors into a folder, atomically."""
         note = {"kind": KIND, "shape": [self.senses, list(self.cameras), self.size, self.width]}
-        write_tensors(folder / FILE, tensors, note)
+        write_tensors(folder / FILE, self.state_dict(), note)
 
     @classmethod
     def load(cls, folder: Path) -> Drawing:
