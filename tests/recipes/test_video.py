@@ -144,7 +144,9 @@ def test_real_walks_are_none_that_were_trained_on(cached: Path) -> None:
     recipe = trained_world.load(cached / "run").recipe
     walks = real_walks(recipe, 20, 3, seed=0)
     assert [len(walk) for walk in walks] == [20, 20, 20]
-    known = {clip.frames[0].tobytes() for clip in VideoData("bouncing", 64, 40, 12).store()}
+    known = {
+        clip.frames[0].tobytes() for clip in VideoData(data="bouncing", size=64, episodes=40, episode_frames=12).store()
+    }
     assert not known & {frame.tobytes() for walk in walks for frame in walk.frames}
     assert walks[0].frames[0].tobytes() == real_walks(recipe, 20, 1, seed=0)[0].frames[0].tobytes()
     assert idle_actions(50, 3, 1) == idle_actions(50, 3, 1) != idle_actions(50, 3, 2)
@@ -152,7 +154,7 @@ def test_real_walks_are_none_that_were_trained_on(cached: Path) -> None:
 
 
 def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) -> None:
-    store = VideoData("bouncing", 64, 40, 12).store()
+    store = VideoData(data="bouncing", size=64, episodes=40, episode_frames=12).store()
     assert len(store) == 40
     names, rows = actions_of(store.description)
     assert names[-1] == "wait"

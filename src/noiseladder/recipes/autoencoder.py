@@ -18,17 +18,9 @@ VALIDATION = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoder(TrainingOptions):
+class Autoencoder(TrainingOptions, VideoData):
     """Learn to write a frame as a short vector."""
 
-    data: str = "doom"
-    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
-    size: int = 64
-    """Side of a frame in pixels."""
-    episodes: int = 240
-    """Walks to record, where the data are recorded."""
-    episode_frames: int = 500
-    """Frames of one of them."""
     depth: int = 24
     """Values at each of the 4 x 4 places of a vector."""
     blur: float = 0.1
@@ -45,7 +37,7 @@ class Autoencoder(TrainingOptions):
 
 def experiment(options: Autoencoder) -> Experiment:
     """A convolutional autoencoder on single frames."""
-    training, held_out = VideoData(options.data, options.size, options.episodes, options.episode_frames).split()
+    training, held_out = options.split()
     frames, unseen = Segments(training, 1), Segments(held_out, 1)
 
     def batches(step: int, generator: Generator) -> Batch:

@@ -16,7 +16,7 @@ from noiseladder.video.collect import doom_store
 from noiseladder.video.doom import DoomOptions, Map
 
 from .video import Video
-from .video_data import BOUNCING, DOOM, MAZES, VideoData
+from .video_data import BOUNCING, DOOM, MAZES
 
 UNSEEN = 1_000_003
 """Added to seeds, so that no walk here is one that was trained on."""
@@ -40,7 +40,7 @@ def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
             pushes = one_hot(np.asarray(played.actions[0].numpy()), len(PUSHES))
             walks.append(Clip(played.frames[0].numpy(), pushes))
         return walks
-    _, held_out = VideoData(recipe.data, recipe.size).split()
+    _, held_out = recipe.split()
     longest = sorted(range(len(held_out)), key=lambda number: -int(held_out.lengths[number]))[:count]
     return [held_out[number][:frames] for number in longest]
 

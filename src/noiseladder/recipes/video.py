@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 
@@ -35,17 +35,9 @@ AUTOENCODER, WEIGHTS = "autoencoder.safetensors", "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video(TrainingOptions):
+class Video(TrainingOptions, VideoData):
     """Learn a world from videos and actions: two stages, both of which go on when they were stopped."""
 
-    data: str = "doom"
-    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
-    size: int = 64
-    """Side of a frame in pixels."""
-    episodes: int = 240
-    """Walks to record, where the data are recorded."""
-    episode_frames: int = 500
-    """Frames of one of them."""
     autoencoder: Path | None = None
     """Weights of a `train autoencoder`; without them it is trained first, in the cache."""
     autoencoder_steps: int = 3000
@@ -78,7 +70,7 @@ class Video(TrainingOptions):
 
 def experiment(options: Video) -> Experiment:
     """A split network on the vectors of frames."""
-    training, held_out = VideoData(options.data, options.size, options.episodes, options.episode_frames).split()
+    training, held_out = options.split()
     path = options.autoencoder or trained_autoencoder(options)
     codec = load_autoencoder(path)
     if codec.size != options.size:
@@ -118,10 +110,7 @@ def network(options: Video, token_size: int, condition_size: int) -> SplitNetwor
 def trained_autoencoder(options: Video) -> Path:
     """Weights of an autoencoder with these options; trained in the cache now, or further, unless it is done."""
     wanted = Autoencoder(
-        data=options.data,
-        size=options.size,
-        episodes=options.episodes,
-        episode_frames=options.episode_frames,
+        **{field.name: getattr(options, field.name) for field in fields(VideoData)},
         depth=options.depth,
         steps=options.autoencoder_steps,
         threads=options.threads,

@@ -25,17 +25,18 @@ CLIPS_A_SHARD = 20
 WAIT = "wait"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoData:
-    """data: doom (the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips.
-
-    size: of a frame's side in pixels. episodes: walks to record, of `frames` frames each; a store of yours has its own.
-    """
+    """Which clips; what both stages of a video world are asked for."""
 
     data: str = DOOM
+    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
     size: int = 64
+    """Side of a frame in pixels."""
     episodes: int = 240
-    frames: int = 500
+    """Walks to record, where the data are recorded."""
+    episode_frames: int = 500
+    """Frames of one of them."""
 
     def store(self) -> ClipStore:
         """All clips, recorded now where they are not there yet. Raises ValueError for what cannot be learned from."""
@@ -66,7 +67,7 @@ class VideoData:
 def doom_walks(data: VideoData) -> ClipStore:
     """Walks in Doom from the cache; what is missing is recorded now."""
     place = Map.MY_WAY_HOME if data.data == DOOM else Map.MAZES
-    options = DoomOptions(place, data.size, data.frames)
+    options = DoomOptions(place, data.size, data.episode_frames)
     folder = default_folder(options)
     for progress in collect_doom(folder, options, data.episodes):
         if progress.new_frames:
@@ -78,7 +79,7 @@ def doom_walks(data: VideoData) -> ClipStore:
 def bouncing_clips(data: VideoData) -> ClipStore:
     """Clips of the bouncing world from the cache; a clip depends on its number alone."""
     world = BouncingWorld(size=data.size)
-    made_by = {"world": BOUNCING, "frames": data.frames, **asdict(world)}
+    made_by = {"world": BOUNCING, "frames": data.episode_frames, **asdict(world)}
     made_by |= {name: list(value) for name, value in made_by.items() if isinstance(value, tuple)}
     description = Description((data.size, data.size), PUSHES, None, made_by)
     folder = cache_folder() / "video" / f"{BOUNCING}-{data.size}-{description.key}"
@@ -87,7 +88,7 @@ def bouncing_clips(data: VideoData) -> ClipStore:
     shards = -(-data.episodes // CLIPS_A_SHARD)
     for shard in range(shards):
         if not (shard_folder(folder, shard) / "shard.json").is_file():
-            write_shard(folder, shard, list(bounce(world, shard, data.frames)))
+            write_shard(folder, shard, list(bounce(world, shard, data.episode_frames)))
     store = ClipStore.open(folder)
     return ClipStore(store.description, store.shards[:shards])
 
