@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noiseladder.networks import MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
+from noiseladder.networks import ConvolutionalNetwork, MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
 
 TOKEN, CONDITION = 3, 2
 
@@ -30,7 +30,13 @@ class Case:
         return network
 
 
+def one_pixel(token_size: int, **options: Any) -> nn.Module:
+    """The network for frames, given one pixel of many colours: here it is a network for vectors like the others."""
+    return ConvolutionalNetwork((token_size, 1, 1), halvings=0, **options)
+
+
 CAUSAL = [
+    Case("convolutional", one_pixel, {"width": 8, "channels": 6}),
     Case("gru", RecurrentNetwork, {"width": 16}),
     Case("gru-3-layers", RecurrentNetwork, {"width": 8, "layers": 3, "blocks": 2}),
     Case("gru-from-zero", RecurrentNetwork, {"width": 8, "layers": 2, "learned_start": False}),

@@ -53,13 +53,7 @@ class Reader(nn.Module):
 
     def __init__(self, token_size: int, width: int, condition_size: int = 0, parts: tuple[int, ...] = ()) -> None:
         super().__init__()
-        for name, size, least in (
-            ("token_size", token_size, 1),
-            ("width", width, 1),
-            ("condition_size", condition_size, 0),
-        ):
-            if size < least:
-                raise ValueError(f"{name} is {size}, expected at least {least}")
+        check_sizes(token_size, width, condition_size)
         self.token_size, self.width, self.condition_size = token_size, width, condition_size
         told = min(width, WIDTH_PER_LEVEL * max(1, len(parts)))
         self.embed = LevelEmbedding(token_size, told, parts)
@@ -85,32 +79,7 @@ class Reader(nn.Module):
 
     def check(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:
         """Raise ValueError unless the input fits this network."""
-        if tokens.ndim != 3 or tokens.shape[2] != self.token_size or tokens.shape[1] < 1:
-            raise ValueError(
-                f"tokens have shape {tuple(tokens.shape)}, expected (B, T, {self.token_size}) with T at least 1:"
-                f" this network was built for tokens of size {self.token_size}"
-            )
-        if tokens.dtype != self.read.weight.dtype and not torch.is_autocast_enabled(tokens.device.type):
-            raise ValueError(
-                f"tokens are {tokens.dtype}, expected {self.read.weight.dtype} like the weights: convert one of"
-                " them with .to(dtype)"
-            )
-        split = bool(self.embed.parts)
-        if levels.shape != tokens.shape[:2] and not (split and levels.shape == tokens.shape):
-            expected = f"{tuple(tokens.shape[:2])}" + (f" or {tuple(tokens.shape)}" if split else "")
-            hint = "" if split else "; for levels of parts of a token build the network with parts=(sizes)"
-            raise ValueError(f"levels have shape {tuple(levels.shape)}, expected {expected}{hint}")
-        if not levels.is_floating_point():
-            raise ValueError(f"levels are {levels.dtype}, expected floats in [0, 1]")
-        given = 0 if condition is None else condition.shape[-1]
-        if given != self.condition_size or (condition is not None and condition.shape[:-1] != tokens.shape[:2]):
-            shape = "no condition" if condition is None else f"condition of shape {tuple(condition.shape)}"
-            expected = (
-                f"(B, T, {self.condition_size}) with B, T = {tuple(tokens.shape[:2])}"
-                if self.condition_size
-                else "none: this network was built with condition_size=0"
-            )
-            raise ValueError(f"{shape} was given, expected {expected}")
+        check_input(tokens, levels, condition, self.token_size, self.condition_size, self.embed, self.read.weight.dtype)
 
 
 class Writer(nn.Module):
@@ -157,3 +126,51 @@ def check_batch(batch: int, tokens: Tensor) -> None:
             f"the state holds {batch} sequences and the tokens {len(tokens)}, expected as many:"
             " state[index] picks or repeats sequences"
         )
+
+
+def check_sizes(token_size: int, width: int, condition_size: int) -> None:
+    """Raise ValueError for sizes that no network can have."""
+    for name, size, least in (
+        ("token_size", token_size, 1),
+        ("width", width, 1),
+        ("condition_size", condition_size, 0),
+    ):
+        if size < least:
+            raise ValueError(f"{name} is {size}, expected at least {least}")
+
+
+def check_input(
+    tokens: Tensor,
+    levels: Tensor,
+    condition: Tensor | None,
+    token_size: int,
+    condition_size: int,
+    embed: LevelEmbedding,
+    dtype: torch.dtype,
+) -> None:
+    """Raise ValueError unless tokens (B, T, token_size), levels and condition fit a network with weights of `dtype`."""
+    if tokens.ndim != 3 or tokens.shape[2] != token_size or tokens.shape[1] < 1:
+        raise ValueError(
+            f"tokens have shape {tuple(tokens.shape)}, expected (B, T, {token_size}) with T at least 1:"
+            f" this network was built for tokens of size {token_size}"
+        )
+    if tokens.dtype != dtype and not torch.is_autocast_enabled(tokens.device.type):
+        raise ValueError(
+            f"tokens are {tokens.dtype}, expected {dtype} like the weights: convert one of them with .to(dtype)"
+        )
+    split = bool(embed.parts)
+    if levels.shape != tokens.shape[:2] and not (split and levels.shape == tokens.shape):
+        expected = f"{tuple(tokens.shape[:2])}" + (f" or {tuple(tokens.shape)}" if split else "")
+        hint = "" if split else "; for levels of parts of a token build the network with parts=(sizes)"
+        raise ValueError(f"levels have shape {tuple(levels.shape)}, expected {expected}{hint}")
+    if not levels.is_floating_point():
+        raise ValueError(f"levels are {levels.dtype}, expected floats in [0, 1]")
+    given = 0 if condition is None else condition.shape[-1]
+    if given != condition_size or (condition is not None and condition.shape[:-1] != tokens.shape[:2]):
+        shape = "no condition" if condition is None else f"condition of shape {tuple(condition.shape)}"
+        expected = (
+            f"(B, T, {condition_size}) with B, T = {tuple(tokens.shape[:2])}"
+            if condition_size
+            else "none: this network was built with condition_size=0"
+        )
+        raise ValueError(f"{shape} was given, expected {expected}")
