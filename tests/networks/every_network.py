@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noiseladder.networks import ConvolutionalNetwork, MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
+from noiseladder.networks import (
+    ConvolutionalNetwork,
+    MinGRUNetwork,
+    RecurrentNetwork,
+    SpatialNetwork,
+    SplitNetwork,
+    TransformerNetwork,
+)
 
 TOKEN, CONDITION = 3, 2
 
@@ -44,6 +51,8 @@ CAUSAL = [
     Case("min-gru-1-layer", MinGRUNetwork, {"width": 8, "layers": 1, "expansion": 3}),
     Case("split", SplitNetwork, {"width": 16, "layers": 2, "blocks": 2}),
     Case("split-1-layer", SplitNetwork, {"width": 8, "layers": 1, "blocks": 1, "expansion": 2, "head_expansion": 2}),
+    Case("spatial", SpatialNetwork, {"places": 3, "width": 16, "layers": 2, "blocks": 2}),
+    Case("spatial-1-place", SpatialNetwork, {"places": 1, "width": 8, "layers": 1, "blocks": 1, "expansion": 2}),
     Case("transformer", TransformerNetwork, {"width": 16, "layers": 2, "heads": 2}),
     Case("transformer-cache-4", TransformerNetwork, {"width": 16, "layers": 3, "heads": 4, "cache": 4}),
     Case("transformer-cache-2", TransformerNetwork, {"width": 8, "layers": 2, "heads": 1, "cache": 2}),

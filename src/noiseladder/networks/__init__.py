@@ -1,9 +1,11 @@
 """What learns: each network turns (tokens, levels, condition, state) into (output, state)."""
 
 from .convolutional import ConvolutionalNetwork, ConvolutionalState
+from .halves import SplitState
 from .min_gru import MinGRUNetwork, MinGRUState
 from .recurrent import RecurrentNetwork, RecurrentState
-from .split import SplitNetwork, SplitState
+from .spatial import SpatialNetwork
+from .split import SplitNetwork
 from .transformer import CacheState, PastState, TransformerNetwork
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "PastState",
     "RecurrentNetwork",
     "RecurrentState",
+    "SpatialNetwork",
     "SplitNetwork",
     "SplitState",
     "TransformerNetwork",

@@ -1,42 +1,24 @@
-"""A network in two halves: a memory that reads every token once, and a light head that is asked at every sampling step.
-
-What a sampler repeats is the head alone; what it does once a token, however many steps, is the memory.
-"""
+"""A network in two halves for tokens that are read whole: minGRU layers remember, residual MLPs denoise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noiseladder.diffusion.state import State
-
+from .halves import Halves, SplitState
 from .levels import LevelEmbedding
 from .min_gru import MinGRULayer, scan
 from .vectors import WIDTH_PER_LEVEL, Reader, check_batch
 
 
-@dataclass(frozen=True)
-class SplitState(State):
-    """hidden: (B, layers, width) of the recurrence. latest: (B, width), what the memory made of the last token.
-
-    prepared: (B, width), the state's part of the head, or None.
-    """
-
-    hidden: Tensor
-    latest: Tensor
-    prepared: Tensor | None = None
-
-
-class SplitNetwork(nn.Module):
+class SplitNetwork(Halves):
     """A memory of minGRU layers over clean or noisy tokens; a head that denoises a token given the memory before it.
 
-    The output at t sees token t only through the head, which is what two streams train: `query` costs the head once
-    more, not the memory. The condition reaches the head by scales and shifts of its own, because what led to a token
+    The condition reaches the head by scales and shifts of its own, because what led to a token
     (an action) decides how the past is turned into it.
 
     token_size: D of tokens (B, T, D). width: of the memory and the head. layers: of the memory. blocks: of the head.
@@ -45,7 +27,7 @@ class SplitNetwork(nn.Module):
     before any token is learned or zero.
     """
 
-    causal = True
+    head: Head
 
     def __init__(
         self,
@@ -67,58 +49,9 @@ class SplitNetwork(nn.Module):
         if learned_start:
             nn.init.normal_(self.start, std=0.02)  # the head sees a norm of it, and zeros have none
 
-    def initial_state(self, batch: int) -> SplitState:
-        """The state of `batch` sequences before any token."""
-        start = self.start.expand(batch, -1, -1)
-        return SplitState(start[:, :-1], start[:, -1])
-
-    def prepare(self, state: State) -> SplitState:
-        """Do the state's part of the head, once for all calls that start from this state."""
-        held = as_split(state)
-        return held if held.prepared is not None else replace(held, prepared=self.head.remember(held.latest))
-
-    def forward(
-        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
-    ) -> tuple[Tensor, SplitState]:
-        """tokens (B, T, D), levels (B, T) or (B, T, D), condition (B, T, C) -> output (B, T, D), state after T."""
-        features, after = self.memorize(tokens, levels, condition, as_split(state))
-        past = self.before(features, as_split(state))
-        return self.head(past, tokens, levels, condition), after
-
-    def look(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> Tensor:
-        """The output of `forward` alone: the last token is not memorized."""
+    def check(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:
+        """Raise ValueError unless the input fits this network."""
         self.reader.check(tokens, levels, condition)
-        held = as_split(state)
-        check_batch(len(held.latest), tokens)
-        features = None
-        if tokens.shape[1] > 1:
-            known = None if condition is None else condition[:, :-1]
-            features, _ = self.memorize(tokens[:, :-1], levels[:, :-1], known, held)
-            features = F.pad(features, (0, 0, 0, 1))  # of the last token, which nobody asks for
-        output: Tensor = self.head(self.before(features, held), tokens, levels, condition)
-        return output
-
-    def read(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> SplitState:
-        """The state of `forward` alone: nothing is denoised."""
-        return self.memorize(tokens, levels, condition, as_split(state))[1]
-
-    def query(
-        self,
-        tokens: Tensor,
-        levels: Tensor,
-        condition: Tensor | None,
-        state: State,
-        query_tokens: Tensor,
-        query_levels: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Read the main tokens and, from the state before each of them, a noisy version of it: two streams.
-
-        Shapes as in `forward`; returns the outputs of both streams, (B, T, D) each.
-        """
-        self.reader.check(query_tokens, query_levels, condition)
-        features, _ = self.memorize(tokens, levels, condition, as_split(state))
-        past = self.before(features, as_split(state))
-        return self.head(past, tokens, levels, condition), self.head(past, query_tokens, query_levels, condition)
 
     def memorize(
         self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: SplitState
@@ -134,13 +67,6 @@ class SplitNetwork(nn.Module):
             after.append(past[:, -1])
         features = features.to(state.latest.dtype)  # under autocast the products are rounded, the state is not
         return features, SplitState(torch.stack(after, dim=1), features[:, -1])
-
-    def before(self, features: Tensor | None, state: SplitState) -> Tensor:
-        """The state's part of the head for every token: what the memory held before it, (B, T, width)."""
-        first = (self.head.remember(state.latest) if state.prepared is None else state.prepared).unsqueeze(1)
-        if features is None or features.shape[1] == 1:
-            return first
-        return torch.cat([first, self.head.remember(features[:, :-1])], dim=1)
 
 
 class Head(nn.Module):
@@ -213,9 +139,3 @@ class Modulated(nn.Module):
         normal = torch.addcmul(shift, self.norm(features), 1 + scale)
         mixed: Tensor = self.narrow(F.silu(self.widen(normal)))
         return torch.addcmul(features, gate, mixed)
-
-
-def as_split(state: State) -> SplitState:
-    """The state, which only this kind of network makes."""
-    assert isinstance(state, SplitState)
-    return state

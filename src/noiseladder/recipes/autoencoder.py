@@ -9,6 +9,7 @@ from torch import Generator
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.training import Experiment, TrainingOptions
+from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser
 from noiseladder.video.segments import Segments, to_frames
 
@@ -25,6 +26,10 @@ class Autoencoder(TrainingOptions, VideoData):
     """Values at each of the 4 x 4 places of a vector."""
     blur: float = 0.1
     """Noise on the vectors in training, whose variance is 1."""
+    contrast: float = 0.0
+    """How much it counts that small windows vary as much as in real frames: bricks rather than grey walls."""
+    start: Path | None = None
+    """Weights to begin with, those of an autoencoder of the same size and depth; random ones without it."""
     batch: int = 32
     """Frames in a batch."""
     steps: int = 3000
@@ -43,9 +48,12 @@ def experiment(options: Autoencoder) -> Experiment:
     def batches(step: int, generator: Generator) -> Batch:
         return Batch(frames.draw(options.batch, generator).tokens)
 
+    denoiser = as_denoiser(FrameAutoencoder(options.size, options.depth))
+    if options.start is not None:
+        load_weights(options.start, denoiser)
     return Experiment(
-        denoiser=as_denoiser(FrameAutoencoder(options.size, options.depth)),
-        objective=Rebuilding(options.blur),
+        denoiser=denoiser,
+        objective=Rebuilding(options.blur, options.contrast),
         batches=batches,
         validation=Batch(unseen.spread(VALIDATION).tokens),
         picture=lambda denoiser, path: draw(denoiser, unseen, path),
