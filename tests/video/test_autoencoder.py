@@ -9,7 +9,7 @@ from torch import Generator
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.training.weights import save_weights
-from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser, load_autoencoder
+from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser, load_autoencoder, variation
 from noiseladder.video.bouncing import BouncingWorld
 from noiseladder.video.segments import to_tokens
 
@@ -66,6 +66,31 @@ def test_the_loss_is_that_of_frames_and_its_parts_add_up() -> None:
     whole = loss(Rebuilding(0.3))
     assert whole != loss(Rebuilding(0.0))
     assert loss(Rebuilding(0.3), slice(0, 2)) + loss(Rebuilding(0.3), slice(2, 6)) == pytest.approx(whole, rel=1e-5)
+
+
+def test_contrast_counts_how_much_windows_vary_and_not_where() -> None:
+    denoiser = as_denoiser(autoencoder())
+    batch = Batch(to_tokens(frames(6))[:, None])
+
+    def loss(objective: Rebuilding, part: slice = slice(None)) -> float:
+        with torch.no_grad():
+            return objective(denoiser, batch, Generator().manual_seed(1), part).item()
+
+    rebuilt, _ = denoiser.network(batch.tokens, torch.zeros(6, 1), None, denoiser.initial_state(6))
+    lost = (variation(rebuilt) - variation(batch.tokens)).square().mean().item()
+    assert loss(Rebuilding(0.0, 2.0)) - loss(Rebuilding(0.0)) == pytest.approx(2 * lost, rel=1e-4)
+    whole = loss(Rebuilding(0.3, 2.0))
+    parts = loss(Rebuilding(0.3, 2.0), slice(0, 2)) + loss(Rebuilding(0.3, 2.0), slice(2, 6))
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+    bricks = torch.ones(1, 3, 32, 32)
+    bricks[..., ::4, :] = -1
+    assert torch.equal(variation(bricks[..., 4:, :]), variation(bricks[..., :-4, :]))
+    expected = bricks[0, 0, :5, :5].std(correction=0)  # of the first window
+    torch.testing.assert_close(variation(bricks)[0, 0, 0, 0], expected)
+    assert variation(torch.ones(1, 3, 32, 32)).max() <= 0.0101
+    with pytest.raises(ValueError, match=r"blur is 0.1 and contrast -1, expected 0 or more"):
+        Rebuilding(contrast=-1)
 
 
 @pytest.mark.slow

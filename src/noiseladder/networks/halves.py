@@ -20,9 +20,9 @@ from .vectors import check_batch
 
 @dataclass(frozen=True)
 class SplitState(State):
-    """hidden: (B, layers, ..., width) of the recurrence. latest: (B, ..., width), what the memory made of the last token.
+    """hidden: (B, layers, ..., width) of the recurrence. latest: (B, ..., width), what is made of the last token.
 
-    prepared: like latest, the state's part of the head, or None. Between stand the places of a token, where it has any.
+    prepared: like latest, the state's part of the head, or None. Dots are the places of a token, where it has any.
     """
 
     hidden: Tensor
@@ -38,7 +38,7 @@ class DenoisesRemembering(Protocol):
         ...
 
     def __call__(self, past: Tensor, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> Tensor:
-        """past (B, T, ..., width) from `remember`, tokens (B, T, D), levels, condition (B, T, C) -> output (B, T, D)."""
+        """past (B, T, ..., width), made by `remember`, tokens (B, T, D), levels, condition -> output (B, T, D)."""
         ...
 
 

@@ -53,9 +53,7 @@ class SpatialNetwork(Halves):
                 f"token_size is {token_size} and places {places}, expected a token size that the places divide"
             )
         self.reader = PlaceReader(token_size, places, width, condition_size, parts)
-        self.layers = cast(
-            Sequence[SpatialLayer], nn.ModuleList(SpatialLayer(width, expansion) for _ in range(layers))
-        )
+        self.layers = cast(Sequence[SpatialLayer], nn.ModuleList(SpatialLayer(width, expansion) for _ in range(layers)))
         self.head = SpatialHead(token_size, places, width, blocks, condition_size, parts, head_expansion)
         self.start = nn.Parameter(torch.zeros(layers + 1, places, width), requires_grad=learned_start)
         if learned_start:
@@ -231,4 +229,4 @@ class SpatialBlock(nn.Module):
 
 def by_place(tokens: Tensor, places: int) -> Tensor:
     """Tokens (B, T, D) as (B, T, P, depth): value d of place p is number d * P + p."""
-    return tokens.unflatten(-1, (-1, places)).transpose(-1, -2)
+    return tokens.reshape(*tokens.shape[:-1], -1, places).transpose(-1, -2)

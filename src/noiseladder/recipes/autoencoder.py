@@ -30,6 +30,8 @@ class Autoencoder(TrainingOptions, VideoData):
     """How much it counts that small windows vary as much as in real frames: bricks rather than grey walls."""
     start: Path | None = None
     """Weights to begin with, those of an autoencoder of the same size and depth; random ones without it."""
+    keep_vectors: bool = False
+    """Whether frames become the same vectors as at the start, so that worlds that were learned on them stay valid."""
     batch: int = 32
     """Frames in a batch."""
     steps: int = 3000
@@ -48,9 +50,13 @@ def experiment(options: Autoencoder) -> Experiment:
     def batches(step: int, generator: Generator) -> Batch:
         return Batch(frames.draw(options.batch, generator).tokens)
 
-    denoiser = as_denoiser(FrameAutoencoder(options.size, options.depth))
+    if options.keep_vectors and options.start is None:
+        raise ValueError("keep_vectors needs weights to start from: there are no vectors to keep yet, give --start")
+    autoencoder = FrameAutoencoder(options.size, options.depth)
+    denoiser = as_denoiser(autoencoder)
     if options.start is not None:
         load_weights(options.start, denoiser)
+    autoencoder.shrink.requires_grad_(not options.keep_vectors)
     return Experiment(
         denoiser=denoiser,
         objective=Rebuilding(options.blur, options.contrast),

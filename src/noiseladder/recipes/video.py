@@ -12,14 +12,14 @@ from torch import Generator
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
-from noiseladder.networks import SplitNetwork
+from noiseladder.networks import SpatialNetwork, SplitNetwork
 from noiseladder.training import Experiment, TrainingOptions, seeded
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
 from noiseladder.training.options import to_json
 from noiseladder.training.run import run
 from noiseladder.training.weights import load_weights
-from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
+from noiseladder.video.autoencoder import PLACES, FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import Beginnings, numbers_of
 from noiseladder.video.latents import Latents, Pieces, encode_store
 from noiseladder.video.own_history import OwnHistory
@@ -50,8 +50,10 @@ class Video(TrainingOptions, VideoData):
     """Sequences in a batch."""
     frames: int = 32
     """Frames in a sequence."""
+    spatial: bool = False
+    """Whether memory and head keep the 4 x 4 places of a frame; else a frame is one token, read whole."""
     width: int = 448
-    """Width of memory and head."""
+    """Width of memory and head; of each place where they are kept, of which 192 to 256 is enough."""
     layers: int = 1
     """Layers of the memory."""
     blocks: int = 3
@@ -102,8 +104,10 @@ def experiment(options: Video) -> Experiment:
     )
 
 
-def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork:
+def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork | SpatialNetwork:
     """The memory and the head."""
+    if options.spatial:
+        return SpatialNetwork(token_size, PLACES, options.width, options.layers, options.blocks, condition_size)
     return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
 
 
@@ -117,7 +121,12 @@ def trained_autoencoder(options: Video) -> Path:
         seed=options.seed,
         device=options.device,
     )
-    key = blake2b(json.dumps(to_json(wanted), sort_keys=True).encode(), digest_size=6).hexdigest()
+    # Options that came later and stand as they always did leave the name of what was trained before them alone.
+    later = {
+        field.name: field.default for field in fields(wanted) if field.name in ("contrast", "start", "keep_vectors")
+    }
+    named = {name: value for name, value in to_json(wanted).items() if later.get(name, wanted) != value}
+    key = blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache_folder() / "video" / f"autoencoder-{key}"
     if not (folder / "sample.png").is_file():  # drawn when all steps are done, and only then
         print(f"the autoencoder comes first, in {folder}", file=sys.stderr)

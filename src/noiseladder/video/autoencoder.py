@@ -24,6 +24,7 @@ from .segments import to_frames, to_tokens
 PATCH = 4  # pixels along the side of the first patches
 CHANNELS = (64, 128, 192, 192, 192)
 LEFT = 4  # places along the side of what is left of a frame
+PLACES = LEFT * LEFT
 AT_ONCE = 256  # frames
 CONTRAST_WINDOW = 5  # pixels along a side: about a brick
 SMALLEST_VARIANCE = 1e-4  # of a window: a hundredth of the range is even
