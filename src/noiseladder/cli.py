@@ -104,6 +104,12 @@ app.command(
     help="Hold a learned world against real walks that it never saw.",
 )
 
+app.command(
+    "noiseladder.recipes.export:export",
+    name="export",
+    help="Write a learned world as ONNX graphs that dream the same frames; play and dream run them.",
+)
+
 data = App(name="data", help="Look at your own recordings, or make some to learn from.")
 data.command(
     "noiseladder.recipes.data_inspect:inspect_data",

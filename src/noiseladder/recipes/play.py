@@ -37,7 +37,7 @@ class Play:
     """What is played, and for whom."""
 
     run: str | None = None
-    """The folder of a `noiseladder train video`, the name of a world that ships, or true-bouncing, true-doom."""
+    """The folder of a `train video` or an `export`, the name of a world that ships, or true-bouncing, true-doom."""
     _: KW_ONLY
     port: int = PORT
     """Where the page is; 0 takes a free port."""
@@ -108,10 +108,9 @@ def playground_of(run: str | None) -> Playground:
         Opening(frames, np.asarray(led))
         for frames, led in (trained.beginnings[number] for number in range(len(trained.beginnings)))
     ]
-    parameters = sum(weight.numel() for weight in trained.denoiser.parameters())
     return Playground(
         Path(run).name,
-        f"A dream: every frame falls out of noise, in a network of {parameters / 1e6:.1f} million weights.",
+        f"A dream: every frame falls out of noise, in a network of {trained.weights / 1e6:.1f} million weights.",
         trained.model(),
         [*walks, *kept],
         trained.beginnings.rate or RATE,

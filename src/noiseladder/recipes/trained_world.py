@@ -1,4 +1,4 @@
-"""A trained world is a folder: of a run of `train video`, or one that ships with the package."""
+"""A trained world is a folder: of a run of `train video`, one that ships with the package, or one that was exported."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import FILE as BEGINNINGS, Beginnings
+from noiseladder.video.exported_world import ExportedCodec, is_exported, load_exported
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .run_folders import WEIGHTS, open_run, shipped_in
@@ -22,12 +23,13 @@ SHIPPED = Path(noiseladder.video.__file__).parent / "weights"
 
 
 class TrainedWorld(NamedTuple):
-    """All that dreaming takes, and the options it was trained with."""
+    """All that dreaming takes, the options it was trained with, and how many weights the network has."""
 
     denoiser: Denoiser
-    codec: FrameAutoencoder
+    codec: FrameAutoencoder | ExportedCodec
     beginnings: Beginnings
     recipe: Video
+    weights: int
 
     def model(self, dreaming: Dreaming | None = None) -> WorldModel:
         """One dream; make several for several dreamers."""
@@ -40,10 +42,15 @@ def shipped() -> dict[str, Path]:
 
 
 def load(run: str | Path) -> TrainedWorld:
-    """The world of a run folder or a shipped name.
+    """The world of a run folder, a shipped name, or the folder of an exported world.
 
-    Raises ValueError, one sentence, where there is none, or where it is the run of another recipe or not yet whole.
+    Raises ValueError, one sentence, where there is none, or where it is the run of another recipe or not yet whole;
+    ImportError for an exported world without ONNX Runtime.
     """
+    if is_exported(Path(run)):
+        exported = load_exported(Path(run))
+        recipe, weights = from_json(Video, exported.note["recipe"]), int(exported.note["weights"])
+        return TrainedWorld(exported.denoiser, exported.codec, exported.beginnings, recipe, weights)
     folder, values = open_run(run, shipped(), "video", (WEIGHTS, AUTOENCODER, BEGINNINGS))
     options = from_json(Video, values)
     codec, beginnings = load_autoencoder(folder / AUTOENCODER), Beginnings.load(folder)
@@ -54,7 +61,8 @@ def load(run: str | Path) -> TrainedWorld:
         )
     denoiser = Denoiser(network(options, codec.token_size, beginnings.rows.shape[1]), Cosine())
     load_weights(folder / WEIGHTS, denoiser)
-    return TrainedWorld(denoiser.eval(), codec, beginnings, options)
+    weights = sum(weight.numel() for weight in denoiser.parameters())
+    return TrainedWorld(denoiser.eval(), codec, beginnings, options, weights)
 
 
 def ship(run: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +22,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         partial.chmod(0o666 & ~_umask())  # some writers keep their files to themselves
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(partial)
         partial.replace(path)
         _flush_folder(path.parent)
     except BaseException as error:
@@ -32,6 +32,36 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         if isinstance(error, OSError):
             raise OSError(_sentence(path, error)) from error
         raise
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder of files by calling `write` with a temporary one beside it; the old one stays until the end.
+
+    Raises OSError with one sentence, for a full disk or a place that cannot be written, and leaves nothing behind. A
+    kill between the last two renames leaves the old folder beside it, under a name that ends in .old.
+    """
+    folder = folder.resolve()
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL}")
+    old = partial.with_suffix(".old")
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for path in partial.iterdir():
+            _flush(path)
+        _flush_folder(partial)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        _flush_folder(folder.parent)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        # What has no number is a sentence already, of a file within.
+        raise OSError(_sentence(folder, error)) if error.errno is not None else error from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def file_hash(path: Path) -> str:
@@ -59,6 +89,11 @@ def _umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,0 +1,328 @@
+"""A world leaves PyTorch: its halves become ONNX graphs, which must dream the same frames before they are kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork, WorksInHalves
+from noiseladder.diffusion.state import State
+from noiseladder.training.durable import file_hash, replace_folder, replace_text
+from noiseladder.training.tensors_file import write_tensors
+
+from .autoencoder import FrameAutoencoder
+from .beginnings import Beginnings
+from .clip import Frames
+from .exported_world import (
+    DECODER,
+    ENCODER,
+    FILE,
+    HEAD,
+    KIND,
+    MEMORY,
+    START,
+    VERSION,
+    ExportedState,
+    is_exported,
+    load_exported,
+    runtime,
+    schedule_note,
+)
+from .world_model import Dreaming, Snapshot, WorldModel
+
+OPSET = 20
+SAME = 1
+"""Most that a pixel may differ, of 255: sums are added in another order, and then rounded to whole numbers."""
+STRETCH = 16
+"""Frames that the exported world dreams by itself before it is put where the other is."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """How alike two worlds dream. largest: difference of any pixel of `frames` frames, of 255.
+
+    seconds, exported_seconds: processor time of each dream.
+    """
+
+    frames: int
+    largest: int
+    seconds: float
+    exported_seconds: float
+
+
+def export_world(
+    denoiser: Denoiser,
+    codec: FrameAutoencoder,
+    beginnings: Beginnings,
+    plan: Sequence[int],
+    recipe: Mapping[str, Any],
+    folder: Path,
+) -> Alike:
+    """Write a world into a folder that `load_exported` reads, and say how alike both dream the actions `plan`.
+
+    recipe: JSON values, kept beside the graphs. Raises ValueError, and leaves what was there as it was, when the frames
+    differ, for a network whose state has no fixed size, and for a folder that holds something else; ImportError without
+    the extra `runtime`; OSError for a full disk.
+    """
+    need_exporter()
+    check_place(folder)
+    schedule = schedule_note(denoiser.schedule)
+    start, parts = graphs_of(denoiser, codec, beginnings.rows.shape[1])
+    note: dict[str, Any] = {
+        "kind": KIND,
+        "version": VERSION,
+        "size": codec.size,
+        "token_shape": list(codec.token_shape),
+        "actions": dict(zip(beginnings.names, beginnings.rows.tolist(), strict=True)),
+        "schedule": schedule,
+        "prediction": denoiser.prediction.name,
+        "dreaming": {**asdict(Dreaming()), "levels": Dreaming().matrix[:, 0].tolist()},
+        "weights": sum(weight.numel() for weight in denoiser.parameters()),
+        "state": list(start),
+        "graphs": {},
+        "made_with": {"torch": str(torch.__version__), "opset": OPSET},
+        "recipe": dict(recipe),
+    }
+    found: list[Alike] = []
+
+    def write(partial: Path) -> None:
+        write_tensors(partial / START, start, {"kind": f"start of an {KIND}"})
+        beginnings.save(partial)
+        for name, part in parts.items():
+            path = partial / f"{name}.onnx"
+            write_graph(path, part)
+            shapes = {label: list(value.shape) for label, value in part.inputs.items()}
+            note["graphs"][name] = {
+                "file": path.name, "sha256": file_hash(path), "inputs": shapes, "outputs": list(part.outputs)
+            }  # fmt: skip
+        replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
+        exported = load_exported(partial)
+        worlds = ((denoiser, codec), (exported.denoiser, exported.codec))
+        mine, its = (WorldModel(*world, beginnings.names, beginnings.rows) for world in worlds)
+        found.append(dreamt_by_both(mine, its, beginnings[0], plan))
+        if found[0].largest > SAME:
+            raise ValueError(
+                f"the exported world dreams other frames: a pixel differs by {found[0].largest} of 255 within"
+                f" {len(plan)} frames, expected at most {SAME}; nothing was written"
+            )
+        note["checked"] = {"frames": len(plan), "largest_difference_of_255": found[0].largest}
+        replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
+
+    replace_folder(folder, write)
+    return found[0]
+
+
+def dreamt_by_both(
+    model: WorldModel, exported: WorldModel, beginning: tuple[Frames, Sequence[int]], plan: Sequence[int]
+) -> Alike:
+    """Two worlds dream after the same actions and with the same noise: a frame of one, a frame of the other.
+
+    A dream is chaotic: after some 200 frames PyTorch itself dreams other frames from a state that differs by a
+    millionth. So every STRETCH frames the exported world takes over the moment of the other, and goes on from there.
+    """
+    largest, seconds = 0, [0.0, 0.0]
+    for each in (model, exported):
+        each.reset(*beginning, seed=0)
+    for number, action in enumerate(plan):
+        if number and number % STRETCH == 0:
+            exported.restore(taken_over(model.snapshot(), cast(Denoiser, model.denoiser).network))
+        frames = []
+        for place, each in enumerate((model, exported)):
+            started = time.process_time()
+            frames.append(each.step(action).astype(int))
+            seconds[place] += time.process_time() - started
+        largest = max(largest, int(np.abs(frames[0] - frames[1]).max()))
+    return Alike(len(plan), largest, *seconds)
+
+
+def taken_over(moment: Snapshot, network: SequenceNetwork) -> Snapshot:
+    """A moment of a world as one of the world that was exported from it."""
+    return replace(moment, state=ExportedState(tensors_of(prepared(network, moment.state))))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What becomes a graph: a module, the names of its inputs with tensors of their shapes, and of its outputs."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+
+
+def graphs_of(
+    denoiser: Denoiser, codec: FrameAutoencoder, condition_size: int
+) -> tuple[dict[str, Tensor], dict[str, Part]]:
+    """The tensors of the state before any token, and the four graphs, all by name.
+
+    Raises ValueError for a network that is not causal, or whose state has no fixed size.
+    """
+    token, frame = torch.zeros(1, 1, *codec.token_shape), torch.zeros(1, 3, codec.size, codec.size)
+    one = {"tokens": token, "levels": torch.full((1, 1), 0.5), "condition": torch.zeros(1, 1, condition_size)}
+    with torch.no_grad():
+        start = fixed_start(denoiser.network, *one.values())
+    state = {f"state_{number}": tensor for number, tensor in enumerate(tensors_of(start))}
+    halves = {**one, **state}
+    return state, {
+        ENCODER: Part(Encoding(codec), {"frames": frame}, ("tokens",)),
+        MEMORY: Part(Remembering(denoiser.network, start), halves, [f"next_{name}" for name in state]),
+        HEAD: Part(Looking(denoiser.network, start), halves, ("output",)),
+        DECODER: Part(Decoding(codec), {"tokens": token[0]}, ("frames",)),
+    }
+
+
+def fixed_start(network: SequenceNetwork, token: Tensor, level: Tensor, condition: Tensor) -> State:
+    """The state of one sequence before any token, with all that denoising calls have in common done."""
+    what = type(network).__name__
+    if not network.causal:
+        raise ValueError(f"a {what} looks at later tokens, which a world that is walked in does not have yet")
+    start = prepared(network, network.initial_state(1))
+    after = prepared(network, read(network, token, level, condition, start))
+    if [tensor.shape for tensor in tensors_of(start)] != [tensor.shape for tensor in tensors_of(after)]:
+        raise ValueError(
+            f"the state of a {what} grows with what it has seen, and a graph has fixed sizes: a recurrent network,"
+            " which `train video` trains, can be exported"
+        )
+    return start
+
+
+class Encoding(nn.Module):
+    """Frames (1, 3, size, size) in [-1, 1] -> tokens (1, ...)."""
+
+    def __init__(self, codec: FrameAutoencoder) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.codec.vectors(frames)
+
+
+class Decoding(nn.Module):
+    """Tokens (1, ...) -> frames (1, 3, size, size), about in [-1, 1]."""
+
+    def __init__(self, codec: FrameAutoencoder) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.codec.rebuild(tokens)
+
+
+class Half(nn.Module):
+    """Of a network, for one token of one sequence; `like` is a state, into which tensors are put."""
+
+    def __init__(self, network: SequenceNetwork, like: State) -> None:
+        super().__init__()
+        self.network, self.like = network, like
+
+
+class Looking(Half):
+    """(tokens, levels, condition, *state) -> output."""
+
+    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> Tensor:
+        held = filled(self.like, state)
+        if isinstance(self.network, WorksInHalves):
+            return self.network.look(tokens, levels, condition, held)
+        return cast(SequenceNetwork, self.network)(tokens, levels, condition, held)[0]
+
+
+class Remembering(Half):
+    """(tokens, levels, condition, *state) -> state."""
+
+    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        network = cast(SequenceNetwork, self.network)
+        return tensors_of(prepared(network, read(network, tokens, levels, condition, filled(self.like, state))))
+
+
+def prepared(network: SequenceNetwork, state: State) -> State:
+    """The state with all done that denoising calls have in common."""
+    prepare = getattr(network, "prepare", None)
+    return state if prepare is None else cast(State, prepare(state))
+
+
+def read(network: SequenceNetwork, tokens: Tensor, levels: Tensor, condition: Tensor, state: State) -> State:
+    """The state after tokens."""
+    if isinstance(network, WorksInHalves):
+        return network.read(tokens, levels, condition, state)
+    return network(tokens, levels, condition, state)[1]
+
+
+def tensors_of(state: State) -> tuple[Tensor, ...]:
+    """All tensors of a state, in the order in which `filled` takes them."""
+    found: list[Tensor] = []
+    state.map(lambda tensor: (found.append(tensor), tensor)[1])
+    return tuple(found)
+
+
+def filled(like: State, tensors: Sequence[Tensor]) -> State:
+    """A state with the shape of `like` that holds these tensors."""
+    left = iter(tensors)
+    return like.map(lambda _: next(left))
+
+
+def write_graph(path: Path, part: Part) -> None:
+    """Write a part as ONNX. Raises ValueError for one that ONNX has no words for."""
+    given = tuple(tensor.detach().clone() for tensor in part.inputs.values())  # no views: their strides would be kept
+    with torch.no_grad(), quiet():
+        try:
+            program = torch.onnx.export(
+                part.module.eval(), given, dynamo=True, opset_version=OPSET, verbose=False,
+                input_names=list(part.inputs), output_names=list(part.outputs),
+            )  # fmt: skip
+        except torch.onnx.errors.OnnxExporterError as error:
+            why = str(error).strip().splitlines()[0]
+            raise ValueError(f"the {path.stem} cannot be written as ONNX: {why}") from error
+        assert program is not None
+        forget_where(program.model)
+        program.save(path, external_data=False)
+
+
+def forget_where(model: Any) -> None:
+    """Take out the lines of Python that every node came from, and with them the folders of this machine."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that are not installed and on its own old code."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def need_exporter() -> None:
+    """Raise ImportError, with the name of the extra, unless graphs can be written and run here."""
+    runtime()
+    try:
+        import onnxscript  # noqa: F401 (torch.onnx imports it, and says so in a longer way)
+    except ImportError as error:
+        raise ImportError("graphs are written with onnxscript: pip install 'noiseladder[runtime]'") from error
+
+
+def check_place(folder: Path) -> None:
+    """Raise ValueError when a folder holds something else than an exported world."""
+    if folder.exists() and not (folder.is_dir() and (is_exported(folder) or not any(folder.iterdir()))):
+        raise ValueError(f"{folder} is there already and holds no exported world: choose another --folder")

@@ -1,0 +1,267 @@
+"""An exported world is held to the network it came from, whatever that is, and refused where it dreams otherwise."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from networks.every_network import tensors
+from noiseladder.diffusion.denoiser import Denoiser, Prediction
+from noiseladder.diffusion.noise import Cosine, Flow, Sigmoid
+from noiseladder.networks import MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
+from noiseladder.video import exporting
+from noiseladder.video.autoencoder import FrameAutoencoder
+from noiseladder.video.beginnings import Beginnings
+from noiseladder.video.exported_world import (
+    HEAD,
+    MEMORY,
+    ExportedNetwork,
+    ExportedState,
+    Graph,
+    load_exported,
+)
+from noiseladder.video.exporting import export_world, graphs_of, write_graph
+from noiseladder.video.world_model import Dreaming, WorldModel
+
+SIZE, DEPTH, TOKEN, ACTIONS = 32, 1, 16, 3
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "split": lambda: SplitNetwork(TOKEN, 24, 2, 2, ACTIONS, expansion=2),
+    "split-from-zero": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, learned_start=False),
+    "min-gru": lambda: MinGRUNetwork(TOKEN, 16, 2, ACTIONS),
+    "gru": lambda: RecurrentNetwork(TOKEN, 16, 2, condition_size=ACTIONS),
+}
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Weights away from their start, zeros included, so that all of it matters."""
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+def world(network: str = "split") -> tuple[Denoiser, FrameAutoencoder, Beginnings]:
+    torch.manual_seed(1)
+    codec = FrameAutoencoder(SIZE, DEPTH).eval()
+    codec.grow[-2].weight.data *= 8  # an untrained one draws grey frames, in which nothing can be seen to be wrong
+    frames = torch.randint(256, (2, 5, SIZE, SIZE, 3), dtype=torch.uint8)
+    beginnings = Beginnings(
+        frames, torch.tensor([[-1, 0, 1, 2, 0]] * 2), ("left", "right", "go"), torch.eye(ACTIONS), rate=9.0
+    )
+    return Denoiser(lively(NETWORKS[network]()), Cosine()).eval(), codec, beginnings
+
+
+PLAN = [2, 2, 0, 1, 2, 0, 1, 1] * 3
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an exported split network."""
+    folder = tmp_path_factory.mktemp("export") / "world"
+    alike = export_world(*world(), PLAN, {"recipe": "video", "data": "bouncing"}, folder)
+    assert (alike.frames, alike.largest) in ((len(PLAN), 0), (len(PLAN), 1))
+    return folder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "min-gru")) for name in NETWORKS]
+)
+def test_graphs_answer_as_the_network_does(name: str, tmp_path: Path) -> None:
+    """Several sequences and tokens, exact ends among the levels, and a state in the middle of a sequence."""
+    denoiser, codec, _ = world(name)
+    start, parts = graphs_of(denoiser, codec, ACTIONS)
+    graphs = {}
+    for half in (MEMORY, HEAD):
+        write_graph(tmp_path / f"{half}.onnx", parts[half])
+        graphs[half] = Graph(tmp_path / f"{half}.onnx")
+    network = ExportedNetwork(graphs[MEMORY], graphs[HEAD], ExportedState(tuple(start.values())), (TOKEN,), ACTIONS)
+    other = Denoiser(network, denoiser.schedule, denoiser.prediction)
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randn(3, 4, TOKEN, generator=generator)
+    levels = torch.rand(3, 4, generator=generator)
+    levels[:, 1], levels[:, 2] = 0.0, 1.0
+    condition = torch.eye(ACTIONS)[torch.randint(ACTIONS, (3, 4), generator=generator)]
+    before, its = (each.observe(tokens, condition, None, 0.2, tokens.flip(0)) for each in (denoiser, other))
+    assert its.tensors[0].shape[0] == 3
+    for mine, exported in zip(tensors(exporting.prepared(denoiser.network, before)), its.tensors, strict=True):
+        same(exported, mine)
+    wanted, found = (each(tokens, levels, condition, state) for each, state in ((denoiser, before), (other, its)))
+    same(found.clean, wanted.clean)
+    same(found.noise, wanted.noise)
+    output, after = network(tokens, levels, condition, its)
+    assert torch.equal(output, network.look(tokens, levels, condition, its))
+    assert all(torch.equal(*pair) for pair in zip(after.tensors, network.read(tokens, levels, condition, its).tensors))
+    one = its[torch.tensor([2])]  # a branch, as of every state
+    same(other(tokens[2:], levels[2:], condition[2:], one).clean, wanted.clean[2:])
+
+
+def same(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_frames_are_those_of_the_world_it_came_from(exported: Path) -> None:
+    denoiser, codec, beginnings = world()
+    read = load_exported(exported)
+    frames = beginnings.frames[1].numpy()
+    assert read.beginnings.names == beginnings.names
+    torch.testing.assert_close(read.codec.encode(frames), codec.encode(frames), rtol=1e-4, atol=1e-4)
+    for dreaming in (Dreaming(), Dreaming(steps=3, history=1.5, stabilization=0.0, bend=1.0)):
+        models = [
+            WorldModel(*each, beginnings.names, beginnings.rows, dreaming)
+            for each in ((denoiser, codec), (read.denoiser, read.codec))
+        ]
+        films = []
+        for model in models:
+            model.reset(*beginnings[1], seed=3)
+            film = [model.step(action) for action in PLAN[:4]]
+            here = model.snapshot()
+            onward = [model.step(action) for action in PLAN[4:8]]
+            model.restore(here)
+            assert all(np.array_equal(model.step(action), frame) for action, frame in zip(PLAN[4:8], onward))
+            films.append(np.stack([*film, *onward]).astype(int))
+        assert np.abs(films[0] - films[1]).max() <= exporting.SAME
+        assert films[0].std(0).max() > 0  # something moves
+
+
+def test_the_folder_says_all_that_another_program_needs(exported: Path) -> None:
+    note = json.loads((exported / "world.json").read_text())
+    assert (note["size"], note["token_shape"], note["schedule"]) == (SIZE, [TOKEN], {"name": "Cosine"})
+    assert note["prediction"] == "VELOCITY"
+    assert note["actions"] == {"left": [1, 0, 0], "right": [0, 1, 0], "go": [0, 0, 1]}
+    assert note["dreaming"]["levels"][0] == 1
+    assert note["checked"]["frames"] == len(PLAN)
+    assert note["weights"] == sum(weight.numel() for weight in world()[0].parameters())
+    assert list(note["graphs"]) == ["encoder", "memory", "head", "decoder"]
+    for name, graph in note["graphs"].items():
+        session = Graph(exported / graph["file"]).session
+        assert {given.name: given.shape for given in session.get_inputs()} == graph["inputs"], name
+        assert [out.name for out in session.get_outputs()] == graph["outputs"], name
+        written = (exported / graph["file"]).read_bytes()
+        assert str(Path(exporting.__file__).parents[2]).encode() not in written  # nobody's folders
+    assert {path.name for path in exported.iterdir()} == {
+        "world.json", "start.safetensors", "beginnings.safetensors", "encoder.onnx", "memory.onnx", "head.onnx",
+        "decoder.onnx",
+    }  # fmt: skip
+
+
+def test_a_world_that_dreams_otherwise_is_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before stays, to the byte; and the check sees a memory, a head and a decoder that are wrong."""
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    right = load_exported(exported)
+
+    def wrong(part: str) -> object:
+        read = load_exported(exported)
+        graph = getattr(read.codec if part == "decoder" else read.denoiser.network, part)
+        broken = lambda *given: tuple(1.2 * value for value in graph(*given))  # noqa: E731
+        if part == "decoder":
+            return read._replace(codec=exporting.replace(read.codec, decoder=broken))
+        setattr(read.denoiser.network, part, broken)
+        return read
+
+    monkeypatch.setattr(exporting, "write_graph", lambda path, part: path.write_bytes(before[path.name]))
+    for part in ("decoder", "head", "memory"):
+        broken = wrong(part)
+        monkeypatch.setattr(exporting, "load_exported", lambda folder, broken=broken: broken)
+        with pytest.raises(ValueError, match=r"dreams other frames: a pixel differs by \d+ of 255 within 24 frames"):
+            export_world(*world(), PLAN, {}, exported)
+        assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+        assert [path.name for path in exported.parent.iterdir()] == [exported.name]
+    monkeypatch.setattr(exporting, "load_exported", lambda folder: right)
+    export_world(*world(), PLAN[:3], {}, exported.parent / "again")
+    export_world(*world(), PLAN[:4], {}, exported.parent / "again")  # an exported world is replaced
+    assert json.loads((exported.parent / "again" / "world.json").read_text())["checked"]["frames"] == 4
+    assert {path.name for path in exported.parent.iterdir()} == {exported.name, "again"}
+
+
+def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
+    _, codec, beginnings = world()
+    cases: list[tuple[nn.Module, object, str]] = [
+        (TransformerNetwork(TOKEN, 16, 2, 2, ACTIONS), Cosine(), r"state of a TransformerNetwork grows"),
+        (TransformerNetwork(TOKEN, 16, 2, 2, ACTIONS, causal=False), Cosine(), r"looks at later tokens"),
+        (NETWORKS["split"](), type("Mine", (Cosine,), {})(), r"schedule is Mine, expected one of ours: Cosine"),
+    ]
+    for network, schedule, sentence in cases:
+        with pytest.raises(ValueError, match=sentence):
+            export_world(Denoiser(network, schedule), codec, beginnings, PLAN, {}, tmp_path / "out")  # type: ignore[arg-type]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for place in (tmp_path / "mine", tmp_path / "mine" / "letter.txt"):
+        with pytest.raises(ValueError, match=r"is there already and holds no exported world: choose another --folder"):
+            export_world(*world(), PLAN, {}, place)
+    with pytest.raises(OSError, match=r"could not write"):
+        export_world(*world(), PLAN, {}, tmp_path / "mine" / "letter.txt" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_damaged_folder_gets_one_sentence(exported: Path, tmp_path: Path) -> None:
+    read = load_exported(exported)
+    for name, change, sentence in (
+        ("head.onnx", lambda data: data[:-1] + bytes([data[-1] ^ 1]), r"head\.onnx is missing or not the file"),
+        ("memory.onnx", None, r"memory\.onnx is missing or not the file"),
+        ("world.json", lambda data: data[:50], r"world\.json is damaged or none of ours"),
+        ("world.json", lambda data: data.replace(b'"version": 1', b'"version": 2'), r"version 2, expected"),
+        ("start.safetensors", lambda data: data[:40], r"start\.safetensors is damaged"),
+        ("beginnings.safetensors", None, r"there is no file .*beginnings"),
+    ):
+        folder = tmp_path / f"{name}-{sentence[-4:]}"
+        folder.mkdir()
+        for path in exported.iterdir():
+            data = path.read_bytes()
+            if path.name != name:
+                (folder / path.name).write_bytes(data)
+            elif change is not None:
+                (folder / path.name).write_bytes(change(data))
+        with pytest.raises((ValueError, OSError), match=sentence):
+            load_exported(folder)
+    network = read.denoiser.network
+    token, level, condition = torch.zeros(1, 1, TOKEN), torch.zeros(1, 1), torch.zeros(1, 1, ACTIONS)
+    start = network.initial_state(1)
+    for given, sentence in (
+        (
+            (token[..., 1:], level, condition, start),
+            r"tokens are torch.float32 of shape \(1, 1, 15\), expected float32",
+        ),
+        ((token.double(), level, condition, start), r"tokens are torch.float64"),
+        ((token, level[:, :0], condition, start), r"levels have shape \(1, 0\), expected \(1, 1\)"),
+        ((token, level, None, start), r"no condition was given, expected \(1, 1, 3\)"),
+        ((token, level, condition, network.initial_state(2)), r"the state holds 2 sequences and the tokens 1"),
+        (
+            (token, level, condition, world()[0].initial_state(1)),
+            r"the state is a SplitState, expected a ExportedState",
+        ),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            network.look(*given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("package", "sentence"), [("onnxruntime", "runs in ONNX Runtime"), ("onnxscript", "are written")]
+)
+def test_without_the_extra_it_is_named(
+    package: str, sentence: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{sentence}.*pip install 'noiseladder\[runtime\]'"):
+        export_world(*world(), PLAN, {}, tmp_path / "out")
+    if package == "onnxruntime":
+        with pytest.raises(ImportError, match=r"noiseladder\[runtime\]"):
+            load_exported(exported)
+
+
+@pytest.mark.slow
+def test_every_schedule_and_prediction_comes_back(tmp_path: Path) -> None:
+    denoiser, codec, beginnings = world("gru")
+    for number, (schedule, prediction) in enumerate(
+        ((Sigmoid(-2.0, 2.5), Prediction.CLEAN), (Flow(), Prediction.FLOW))
+    ):
+        its = Denoiser(denoiser.network, schedule, prediction)
+        export_world(its, codec, beginnings, PLAN, {}, tmp_path / str(number))
+        read = load_exported(tmp_path / str(number)).denoiser
+        assert (read.schedule, read.prediction) == (schedule, prediction)
