@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from networks.every_network import tensors
 from noiseladder.diffusion.denoiser import Denoiser, Prediction
-from noiseladder.diffusion.noise import Cosine, Flow, Sigmoid
-from noiseladder.networks import MinGRUNetwork, RecurrentNetwork, SplitNetwork, TransformerNetwork
+from noiseladder.diffusion.noise import Cosine, Flow, Linear, Sigmoid
+from noiseladder.networks import (
+    ConvolutionalNetwork,
+    MinGRUNetwork,
+    RecurrentNetwork,
+    SplitNetwork,
+    TransformerNetwork,
+)
 from noiseladder.video import exporting
 from noiseladder.video.autoencoder import FrameAutoencoder
 from noiseladder.video.beginnings import Beginnings
@@ -33,6 +39,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "split": lambda: SplitNetwork(TOKEN, 24, 2, 2, ACTIONS, expansion=2),
     "split-from-zero": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, learned_start=False),
     "min-gru": lambda: MinGRUNetwork(TOKEN, 16, 2, ACTIONS),
+    "convolutional": lambda: ConvolutionalNetwork((1, 4, 4), 4, 3, 1, ACTIONS),
     "gru": lambda: RecurrentNetwork(TOKEN, 16, 2, condition_size=ACTIONS),
 }
 
@@ -68,10 +75,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "min-gru")) for name in NETWORKS]
-)
 def test_graphs_answer_as_the_network_does(name: str, tmp_path: Path) -> None:
     """Several sequences and tokens, exact ends among the levels, and a state in the middle of a sequence."""
     denoiser, codec, _ = world(name)
@@ -255,11 +261,15 @@ def test_without_the_extra_it_is_named(
             load_exported(exported)
 
 
-@pytest.mark.slow
-def test_every_schedule_and_prediction_comes_back(tmp_path: Path) -> None:
-    denoiser, codec, beginnings = world("gru")
+def test_every_schedule_and_prediction_comes_back(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser, codec, beginnings = world()
+    monkeypatch.setattr(
+        exporting, "write_graph", lambda path, part: path.write_bytes((exported / path.name).read_bytes())
+    )
     for number, (schedule, prediction) in enumerate(
-        ((Sigmoid(-2.0, 2.5), Prediction.CLEAN), (Flow(), Prediction.FLOW))
+        ((Sigmoid(-2.0, 2.5), Prediction.CLEAN), (Flow(), Prediction.FLOW), (Linear(), Prediction.NOISE))
     ):
         its = Denoiser(denoiser.network, schedule, prediction)
         export_world(its, codec, beginnings, PLAN, {}, tmp_path / str(number))

@@ -1,4 +1,4 @@
-"""`noiseladder export RUN`: a learned world as ONNX graphs, which run without PyTorch's networks and twice as fast."""
+"""`noiseladder export RUN`: a learned world as ONNX graphs, which dream the same frames and faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world that was exported runs in ONNX Runtime: the frames of the world it came from, in half the time.
+"""A world that was exported runs in ONNX Runtime: the frames of the world it came from, in less time.
 
 A folder holds four graphs. `encoder` and `decoder` turn frames into tokens and back. `memory` reads a token into the
 state, with all that denoising calls have in common done already; `head` is one denoising call. What the levels mean,
@@ -97,7 +97,8 @@ class ExportedNetwork:
         condition, held = self.check(tokens, levels, condition, state)
         sequences = []
         for number in range(len(tokens)):
-            past, outputs = held[number : number + 1].tensors, []
+            past = held[number : number + 1].tensors
+            outputs: list[Tensor] = []
             for t in range(tokens.shape[1]):
                 if t > 0:
                     past = self.memory(*one(number, t - 1, tokens, levels, condition), *past)

@@ -108,8 +108,8 @@ def export_world(
             }  # fmt: skip
         replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
         exported = load_exported(partial)
-        worlds = ((denoiser, codec), (exported.denoiser, exported.codec))
-        mine, its = (WorldModel(*world, beginnings.names, beginnings.rows) for world in worlds)
+        mine = WorldModel(denoiser, codec, beginnings.names, beginnings.rows)
+        its = WorldModel(exported.denoiser, exported.codec, beginnings.names, beginnings.rows)
         found.append(dreamt_by_both(mine, its, beginnings[0], plan))
         if found[0].largest > SAME:
             raise ValueError(
@@ -233,15 +233,15 @@ class Looking(Half):
         held = filled(self.like, state)
         if isinstance(self.network, WorksInHalves):
             return self.network.look(tokens, levels, condition, held)
-        return cast(SequenceNetwork, self.network)(tokens, levels, condition, held)[0]
+        return self.network(tokens, levels, condition, held)[0]
 
 
 class Remembering(Half):
     """(tokens, levels, condition, *state) -> state."""
 
     def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        network = cast(SequenceNetwork, self.network)
-        return tensors_of(prepared(network, read(network, tokens, levels, condition, filled(self.like, state))))
+        after = read(self.network, tokens, levels, condition, filled(self.like, state))
+        return tensors_of(prepared(self.network, after))
 
 
 def prepared(network: SequenceNetwork, state: State) -> State:
@@ -260,7 +260,12 @@ def read(network: SequenceNetwork, tokens: Tensor, levels: Tensor, condition: Te
 def tensors_of(state: State) -> tuple[Tensor, ...]:
     """All tensors of a state, in the order in which `filled` takes them."""
     found: list[Tensor] = []
-    state.map(lambda tensor: (found.append(tensor), tensor)[1])
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    state.map(keep)
     return tuple(found)
 
 
