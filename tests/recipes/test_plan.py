@@ -312,15 +312,22 @@ def test_bars_show_planners_side_by_side():
         (["--samples", "0"], "--samples is 0"),
         (["--environment", "NoSuch-v7"], "no Gymnasium environment 'NoSuch-v7'"),
         (["--environment", "Pendulum-v1", "--start", "1,1"], "chooses start and goal itself"),
+        (["--gif", "plan.mp4"], "plan.mp4 does not end in .gif"),
+        (["--gif", "{file}/plan.gif"], "could not write {file}/plan.gif: Not a directory"),
+        (["--picture", "{file}/plan.png"], "could not write {file}/plan.png: Not a directory"),
         (["--seed", "99999999999999999999999"], "--seed is 99999999999999999999999, expected 0 to"),
         (["--environment", "Pendulum-v1"], "which does not say what the goal is"),
         (["--environment", "OnlyPositions-v0"], "the model's observation has 4 numbers and the environment's 2"),
     ],
 )
 def test_mistakes_get_one_sentence(arguments, message, run, tmp_path, capsys):
-    assert main(["plan", str(run), "--picture", str(tmp_path / "plan.png"), *arguments]) == 2
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    arguments = [argument.format(file=file) for argument in arguments]
+    picture = [] if "--picture" in arguments else ["--picture", str(tmp_path / "plan.png")]
+    assert main(["plan", str(run), *picture, *arguments]) == 2
     said = capsys.readouterr().err
-    assert message in said
+    assert message.format(file=file) in said
     assert said.count("\n") == 1
     assert not (tmp_path / "plan.png").exists()
 

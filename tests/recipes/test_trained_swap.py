@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+import noiseladder.recipes.imitate as imitate_file
+from noiseladder.cli import main
 from noiseladder.data.episodes import Episode
 from noiseladder.imitation import Observation
 from noiseladder.recipes import swap
@@ -63,3 +65,16 @@ def test_what_is_not_there_is_said_in_a_sentence(tmp_path):
     for name in shipped():
         with pytest.raises(ValueError, match=f"did you mean {name}"):
             load_policy(f"{name}s")
+
+
+@pytest.mark.parametrize(
+    ("video", "sentence"),
+    [("swap.avi", "swap.avi ends in '.avi', expected .mp4 or .gif"), ("file/swap.gif", "swap.gif: Not a directory")],
+)
+def test_a_film_that_cannot_be_written_is_refused_before_an_arm_moves(video, sentence, tmp_path, monkeypatch, capsys):
+    """Before the policy is even read: it would take minutes to find out."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(imitate_file, "load_policy", None)
+    assert main(["imitate", "swap", "--video", str(tmp_path / video)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -207,6 +207,8 @@ def test_the_real_walk_is_shown_beside(chrome: Any, page: Served) -> None:
         tab.keyboard.press("c")
         tab.wait_for_function("() => !document.getElementById('real-figure').hidden")
         assert tab.locator("#real").is_visible()
+        left, right = (tab.locator(which).bounding_box() for which in ("#real", "#dream"))
+        assert left["x"] + left["width"] <= right["x"], "real on the left, dreamt on the right"
         wait(tab, lambda: "ends here" in tab.locator("#said").text_content())
         assert seen(tab)[0] == 12
         assert tab.locator("#psnr").text_content() not in ("", "–")

@@ -11,7 +11,7 @@ from noiseladder.serving.playground import SLIDERS, Playground
 from noiseladder.serving.walk import MARKED_SECONDS, MARKS_A_SECOND, Walk
 from noiseladder.video.playable import Opening
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
-from serving.served import counting
+from serving.served import counting, opening
 from video.test_world_model import FRAMES, PLAN, world as dream
 
 
@@ -99,6 +99,18 @@ def test_a_film_has_an_end() -> None:
     assert len(walk.film()) == 60  # half a minute
     with pytest.raises(ValueError, match="nothing is being recorded"):
         walk.film()
+
+
+def test_a_film_shows_the_real_walk_first() -> None:
+    """On the left, as on the page and in the films of `noiseladder dream`."""
+    walk = Walk(counting(openings=[opening(later=5)]))
+    walk.reset(0)
+    walk.record()
+    for _ in range(3):
+        shown = walk.follow()
+    frame = walk.film()[-1]
+    np.testing.assert_array_equal(frame[:, :8], shown.real)
+    np.testing.assert_array_equal(frame[:, -8:], shown.frame)
 
 
 def test_frames_are_our_own() -> None:

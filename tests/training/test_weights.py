@@ -13,7 +13,7 @@ from noiseladder.diffusion.denoiser import Denoiser, Prediction
 from noiseladder.diffusion.noise import Cosine, Flow
 from noiseladder.networks import RecurrentNetwork
 from noiseladder.training import load_weights, read_recipe, save_weights
-from noiseladder.training.durable import replace_file, replace_text, sweep
+from noiseladder.training.durable import check_writable, replace_file, replace_folder, replace_text, sweep
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 RECIPE = {"width": 8, "name": "tiny", "levels": [0.1, 1.0], "patience": None}
@@ -184,6 +184,43 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=r"could not write .*metrics\.csv: (File exists|Not a directory)"):
         replace_text(tmp_path / "file" / "metrics.csv", "text")
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    for path, why in (
+        (tmp_path / "file" / "film.gif", "Not a directory"),
+        (tmp_path / "file" / "deep" / "film.gif", "Not a directory"),
+        (tmp_path / "folder", "Is a directory"),
+        (Path("/proc/film.gif"), r".*"),
+    ):
+        with pytest.raises(OSError, match=rf"could not write {path}: {why}.*choose another folder"):
+            check_writable(path)
+    for path in (tmp_path / "film.gif", tmp_path / "new" / "folder" / "film.gif", tmp_path / "file", Path("film.gif")):
+        check_writable(path)
+    assert files_in(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "world.v1"
+
+    def write(partial: Path, text: str, fail: BaseException | None = None) -> None:
+        (partial / text).write_text(text)
+        if fail is not None:
+            raise fail
+
+    replace_folder(folder, lambda partial: write(partial, "one"))
+    replace_folder(folder, lambda partial: write(partial, "two"))
+    assert files_in(folder) == ["two"]
+    for error in (ValueError("no"), KeyboardInterrupt(), OSError(28, "No space left on device")):
+        with pytest.raises(type(error)):
+            replace_folder(folder, lambda partial, error=error: write(partial, "three", error))
+        assert files_in(folder) == ["two"]
+        assert [path.name for path in tmp_path.iterdir()] == ["world.v1"]
+    with pytest.raises(OSError, match=r"could not write .*world\.v1: No space left on device; what was there"):
+        replace_folder(folder, lambda partial: write(partial, "three", OSError(28, "No space left on device")))
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:

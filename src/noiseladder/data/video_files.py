@@ -66,6 +66,14 @@ def read_frames(path: Path) -> Iterator[Frame]:
     return _read_gif(path) if path.suffix.lower() == ".gif" else _read_video(path)
 
 
+def check_format(path: Path) -> None:
+    """Raise what `write_video` would raise for an ending: ValueError, or ImportError for mp4 without PyAV."""
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise ValueError(f"{path} ends in {path.suffix!r}, expected .mp4 or .gif")
+    if path.suffix.lower() == ".mp4":
+        _pyav()
+
+
 def write_video(path: Path, frames: Iterable[Frame], rate: float) -> None:
     """Write frames (H, W, 3) uint8 as the format that the ending of `path` names: mp4 (H.264) or gif.
 
@@ -89,8 +97,8 @@ def write_video(path: Path, frames: Iterable[Frame], rate: float) -> None:
             if first.shape[0] % 2 or first.shape[1] % 2:
                 raise ValueError(f"frames are {first.shape[1]}x{first.shape[0]}, but mp4 takes even sizes only")
             _write_mp4(path, everything, first.shape[:2], rate)
-        case ending:
-            raise ValueError(f"{path} ends in {ending!r}, expected .mp4 or .gif")
+        case _:
+            check_format(path)
 
 
 def _write_mp4(path: Path, frames: Iterable[Frame], size: tuple[int, ...], rate: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from cyclopts import Parameter
 
-from noiseladder.training.durable import replace_file
+from noiseladder.training.durable import check_writable, replace_file
 from noiseladder.video.beginnings import numbers_of
 from noiseladder.video.clip import Clip, Frames
 from noiseladder.video.world_model import Dreaming
@@ -63,6 +63,8 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
     for path, suffix in ((options.gif, ".gif"), (options.strip, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")
+        if path is not None:
+            check_writable(path)
     dreaming = Dreaming(options.steps, options.stabilization, options.history, options.bend)
     world = load(options.run)
     walk = followed(world, options)

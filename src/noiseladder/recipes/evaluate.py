@@ -11,7 +11,7 @@ import torch
 from cyclopts import Parameter
 from torch import Generator
 
-from noiseladder.training.durable import replace_text
+from noiseladder.training.durable import check_writable, replace_text
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import (
     Dreamer,
@@ -63,6 +63,8 @@ class Evaluate:
 
 def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> None:
     """Print a table: what is measured, the dream, and what real frames get in its place."""
+    if options.json is not None:
+        check_writable(options.json)
     world = load(options.run)
     if not have_real_walks(world.recipe):
         raise ImportError(

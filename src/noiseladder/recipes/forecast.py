@@ -20,7 +20,7 @@ from noiseladder.forecasting.frames import panel_from_frame, read_table
 from noiseladder.forecasting.model import Reading, make_experiment
 from noiseladder.forecasting.options import ForecasterOptions
 from noiseladder.forecasting.panel import Panel
-from noiseladder.training.durable import replace_file
+from noiseladder.training.durable import check_writable, replace_file
 from noiseladder.training.experiment import Experiment
 from noiseladder.training.progress import Progress, duration
 
@@ -81,6 +81,7 @@ def forecast(options: Annotated[Forecast, Parameter(name="*")] = Forecast()) -> 
     panel, calendar = read(options)
     print(described(panel))
     output = options.output or Path(f"forecast-{options.file.stem if options.file else options.data.value}")
+    check_writable(output / "quantiles.csv")
     if options.run is not None:
         forecaster = Forecaster.load(options.run / "model")
     else:

@@ -12,7 +12,7 @@ import torch
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
-from noiseladder.data.video_files import write_video
+from noiseladder.data.video_files import check_format, write_video
 from noiseladder.imitation.disturbances import Blackout
 from noiseladder.imitation.drawing import Drawing
 from noiseladder.imitation.dreaming import Arrangement, Dream, ReadPlaces, Replayed, dream, replay
@@ -29,7 +29,7 @@ from noiseladder.imitation.policy_evaluation import (
 )
 from noiseladder.imitation.suspicion import LIMITS, Suspicion
 from noiseladder.imitation.tabletop import CAMERAS, FRUITS
-from noiseladder.training.durable import replace_file
+from noiseladder.training.durable import check_writable, replace_file
 
 from .trained_swap import STEPS, load_drawing, load_policy
 
@@ -67,6 +67,9 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
         raise ValueError(f"--episodes is {options.episodes}, expected at least 1")
     if options.dream and (memory is not None or options.occlude is not None):
         raise ValueError("--dream looks once and remembers all: leave --memory and --occlude out")
+    if options.video is not None:
+        check_format(options.video)
+        check_writable(options.video)
     policy = load_policy(run, options.steps)
     torch.set_num_threads(1)
     world = FruitSwap(next(iter(policy.knowledge.eyes.values())).size[0])

@@ -34,9 +34,11 @@ from noiseladder.planning.question import Question, check_place, random_place, t
 from noiseladder.planning.search import Tree
 from noiseladder.planning.tree_planner import Grown, Journey, TreePlanner
 from noiseladder.planning.world import World, seeded
-from noiseladder.training.durable import replace_file
+from noiseladder.training.durable import check_writable, replace_file
 
 from .trained_maze import TrainedMaze, load
+
+PICTURE = Path("plan.png")
 
 
 class Plans(Protocol):
@@ -128,7 +130,7 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
         title = f"{options.run}, {options.planner}"
         lived_path = life.path if life else None
         figure = draw_plan(scene, positions, goal[0, :2], near, lived_path, steps, title, tree)
-        path = options.picture or Path("plan.png")
+        path = options.picture or PICTURE
         replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
         print(f"wrote {path}")
         if options.gif is not None:
@@ -254,6 +256,11 @@ def check(options: Ask) -> None:
         raise ValueError("--horizon is not for the tree, which decides itself how far to look: use --budget")
     if options.environment is not None and (options.start is not None or options.goal is not None):
         raise ValueError("--environment chooses start and goal itself: leave out --start and --goal, or use --seed")
+    for path, ending in ((options.picture or PICTURE, ".png"), (options.gif, ".gif")):
+        if path is not None:
+            if path.suffix.lower() != ending:
+                raise ValueError(f"{path} does not end in {ending}: give it a name that does")
+            check_writable(path)
     for name, text in (("start", options.start), ("goal", options.goal)):
         if text is not None:
             numbers(text, name)
@@ -375,7 +382,7 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
         print(found["demonstrator"].row("demonstrator", norms), flush=True)
     title = f"{options.run}, the same episodes for all: {options.episodes}"
     figure = draw_comparison(found, norms, title)
-    picture = options.picture or Path("plan.png")
+    picture = options.picture or PICTURE
     path = picture.with_name(f"{picture.stem}-planners.png")
     replace_file(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
     print(f"wrote {path}")

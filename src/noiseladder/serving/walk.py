@@ -18,7 +18,7 @@ from .playground import Playground
 
 MARKS_A_SECOND, MARKED_SECONDS = 4, 2
 FILM_SECONDS = 30.0
-GAP = 4  # pixels between the dream and the real walk in a film
+GAP = 4  # pixels between the real walk and the dream in a film
 
 
 def longest_film(rate: float) -> int:
@@ -237,4 +237,4 @@ def _beside(frame: Frames, real: Frames | None) -> Frames:
     if real is None:
         return frame
     gap = np.full((len(frame), GAP, 3), 24, np.uint8)
-    return np.concatenate([frame, gap, real], axis=1)
+    return np.concatenate([real, gap, frame], axis=1)

@@ -1,8 +1,10 @@
 """A file is either the old one or the new one, never a half: write beside it, flush to disk, rename."""
 
+import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +34,18 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         if isinstance(error, OSError):
             raise OSError(_sentence(path, error)) from error
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise now what `replace_file` would raise after minutes of work: OSError, one sentence; leaves nothing."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(_sentence(path, error)) from error
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
