@@ -20,6 +20,7 @@ from noiseladder.serving.playground import Playground
 from noiseladder.serving.server import PORT, Address, bind, serve
 from noiseladder.video.beginnings import numbers_of
 from noiseladder.video.doom import RATE as DOOM_RATE, DoomOptions, Map
+from noiseladder.video.exported_world import is_exported
 from noiseladder.video.playable import Opening
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
 from noiseladder.video.true_doom import TrueDoom
@@ -108,9 +109,10 @@ def playground_of(run: str | None) -> Playground:
         Opening(frames, np.asarray(led))
         for frames, led in (trained.beginnings[number] for number in range(len(trained.beginnings)))
     ]
+    where = " that ONNX Runtime runs" if is_exported(Path(run)) else ""
     return Playground(
-        Path(run).name,
-        f"A dream: every frame falls out of noise, in a network of {trained.weights / 1e6:.1f} million weights.",
+        Path(run).resolve().name,
+        f"A dream: every frame falls out of noise, in a network of {trained.weights / 1e6:.1f} million weights{where}.",
         trained.model(),
         [*walks, *kept],
         trained.beginnings.rate or RATE,
