@@ -25,7 +25,7 @@ from video_speed import in_turns
 from noiseladder.recipes.real_walks import idle_actions
 from noiseladder.recipes.trained_world import load
 from noiseladder.video.clip import Frames
-from noiseladder.video.exported_world import HEAD, MEMORY, ExportedNetwork, Graph, load_exported
+from noiseladder.video.exported_world import HEAD, MEMORY, Graph, load_exported
 from noiseladder.video.exporting import export_world, taken_over
 from noiseladder.video.world_model import Dreaming, WorldModel
 
@@ -83,10 +83,8 @@ def main() -> None:
         folder = Path(temporary) / "world"
         alike = export_world(world.denoiser, world.codec, world.beginnings, plan, {}, folder)  # type: ignore[arg-type]
         graphs, coarse = load_exported(folder), load_exported(folder)
-        network = coarse.denoiser.network
-        assert isinstance(network, ExportedNetwork)
         integers = in_integers(folder)
-        network.memory, network.head = integers[MEMORY], integers[HEAD]
+        coarse.denoiser.memory, coarse.denoiser.head = integers[MEMORY], integers[HEAD]
     print(
         f"{world.codec.size}x{world.codec.size}, {asked.steps} calls a frame, batch 1, one thread, CPU time;"
         f" {alike.frames} frames are the same but for {alike.largest} of 255"
@@ -118,9 +116,9 @@ def main() -> None:
         "ONNX Runtime": (graphs.denoiser, graphs.codec),
         "ONNX Runtime, integers": (coarse.denoiser, coarse.codec),
     }.items():
-        state = denoiser.prepare(denoiser.observe(token, row))
-        # What a frame needs of the memory: the state after it, ready for the head.
-        parts[f"memory: {name}"] = lambda d=denoiser, s=state: d.prepare(d.observe(token, row, s, 0.05, token))
+        ready = getattr(denoiser, "prepare", lambda state: state)  # of a graph the state is ready for the head
+        state = ready(denoiser.observe(token, row))
+        parts[f"memory: {name}"] = lambda d=denoiser, r=ready, s=state: r(d.observe(token, row, s, 0.05, token))
         parts[f"head: {name}"] = partial(denoiser, token, level, row, state)
         parts[f"decoder: {name}"] = partial(codec.decode, token[0])
         parts[f"encoder: {name}"] = partial(codec.encode, shown)

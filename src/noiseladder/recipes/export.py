@@ -10,7 +10,7 @@ import torch
 from cyclopts import Parameter
 
 from noiseladder.training.options import to_json
-from noiseladder.video.autoencoder import FrameAutoencoder
+from noiseladder.video.exported_world import ExportedCodec, ExportedDenoiser
 from noiseladder.video.exporting import export_world
 
 from .real_walks import idle_actions
@@ -38,7 +38,7 @@ def export(options: Annotated[Export, Parameter(name="*")] = Export()) -> None:
     if not 1 <= options.frames <= MOST:
         raise ValueError(f"--frames is {options.frames}, expected 1 to {MOST}: a check needs a dream")
     world = load(options.run)
-    if not isinstance(world.codec, FrameAutoencoder):
+    if isinstance(world.denoiser, ExportedDenoiser) or isinstance(world.codec, ExportedCodec):
         raise ValueError(f"{options.run} is an exported world already: export the run that it came from")
     folder = options.folder or Path("exported") / Path(options.run).resolve().name
     torch.set_num_threads(1)  # as the graphs run, so that the times can be compared

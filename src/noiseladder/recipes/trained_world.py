@@ -12,7 +12,7 @@ from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import FILE as BEGINNINGS, Beginnings
-from noiseladder.video.exported_world import ExportedCodec, is_exported, load_exported
+from noiseladder.video.exported_world import ExportedCodec, ExportedDenoiser, is_exported, load_exported
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .run_folders import WEIGHTS, open_run, shipped_in
@@ -25,7 +25,7 @@ SHIPPED = Path(noiseladder.video.__file__).parent / "weights"
 class TrainedWorld(NamedTuple):
     """All that dreaming takes, the options it was trained with, and how many weights the network has."""
 
-    denoiser: Denoiser
+    denoiser: Denoiser | ExportedDenoiser
     codec: FrameAutoencoder | ExportedCodec
     beginnings: Beginnings
     recipe: Video

@@ -1,14 +1,14 @@
 """A world that was exported runs in ONNX Runtime: the frames of the world it came from, in less time.
 
-A folder holds four graphs. `encoder` and `decoder` turn frames into tokens and back. `memory` reads a token into the
-state, with all that denoising calls have in common done already; `head` is one denoising call. What the levels mean,
-the sampler and the dream are those of every other world: only what is multiplied has left PyTorch.
+A folder holds four graphs. `encoder` and `decoder` turn frames into tokens and back. `memory` reads a token at its
+level into the state, with all done that denoising calls have in common; `head` is one denoising call. The sampler and
+the dream are those of every other world.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noiseladder.diffusion.denoiser import Denoiser, Prediction
-from noiseladder.diffusion.noise import Cosine, Flow, Linear, LogSNR, NoiseSchedule, Sigmoid
+from noiseladder.diffusion.denoiser import Denoised
+from noiseladder.diffusion.noise import Cosine, Flow, Linear, LogSNR, NoiseSchedule, Sigmoid, check_levels, spread
 from noiseladder.diffusion.state import State, of_kind
 from noiseladder.training.durable import file_hash
 from noiseladder.training.tensors_file import read_tensors
 
 from .beginnings import Beginnings
 from .clip import Frames
-from .segments import to_frames, to_tokens
 
 FILE, START, KIND, VERSION = "world.json", "start.safetensors", "exported world", 1
 ENCODER, MEMORY, HEAD, DECODER = "encoder", "memory", "head", "decoder"
@@ -67,61 +66,78 @@ class ExportedState(State):
     tensors: tuple[Tensor, ...]
 
 
-class ExportedNetwork:
-    """A network whose halves are graphs of one token: longer pieces and more sequences are run one after the other.
+class ExportedDenoiser:
+    """A denoiser whose work is done by graphs of one token: longer pieces, and more sequences, one after the other.
 
-    memory: (tokens, levels, condition, *state) -> state. head: the same -> output. start: the state before any token.
-    token_shape, condition_size: of tokens (B, T, *token_shape) and conditions (B, T, C).
+    memory: (tokens, levels, condition, *state) -> state, of noisy tokens. head: the same -> clean, noise. start: the
+    state before any token. token_shape, condition_size: of tokens (B, T, *token_shape) and conditions (B, T, C).
     """
 
     causal = True
 
     def __init__(
-        self, memory: Graph, head: Graph, start: ExportedState, token_shape: tuple[int, ...], condition_size: int
+        self,
+        schedule: NoiseSchedule,
+        memory: Graph,
+        head: Graph,
+        start: ExportedState,
+        token_shape: tuple[int, ...],
+        condition_size: int,
     ) -> None:
-        self.memory, self.head, self.start = memory, head, start
+        self._schedule, self.memory, self.head, self.start = schedule, memory, head, start
         self.token_shape, self.condition_size = token_shape, condition_size
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """What the levels mean."""
+        return self._schedule
 
     def initial_state(self, batch: int) -> ExportedState:
         """The state of `batch` sequences before any token."""
         return self.start[[0] * batch]
 
     def __call__(
-        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
-    ) -> tuple[Tensor, ExportedState]:
-        """tokens (B, T, ...), levels (B, T), condition (B, T, C) -> output like tokens, state after T."""
-        return self.look(tokens, levels, condition, state), self.read(tokens, levels, condition, state)
-
-    def look(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> Tensor:
-        """The output alone; every token but the last is read into a state for the next one."""
-        condition, held = self.check(tokens, levels, condition, state)
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """Denoise tokens (B, T, ...) at `levels` (B, T); each is read into a state for the next one."""
+        known, held = self.check(noisy, levels, condition, state)
         sequences = []
-        for number in range(len(tokens)):
+        for number in range(len(noisy)):
             past = held[number : number + 1].tensors
-            outputs: list[Tensor] = []
-            for t in range(tokens.shape[1]):
+            guesses = []
+            for t in range(noisy.shape[1]):
                 if t > 0:
-                    past = self.memory(*one(number, t - 1, tokens, levels, condition), *past)
-                outputs += self.head(*one(number, t, tokens, levels, condition), *past)
-            sequences.append(torch.cat(outputs, dim=1))
-        return torch.cat(sequences)
+                    past = self.memory(*one(number, t - 1, noisy, levels, known), *past)
+                guesses.append(self.head(*one(number, t, noisy, levels, known), *past))
+            sequences.append(joined(guesses, dim=1))
+        return Denoised(*joined(sequences, dim=0))
 
-    def read(self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State) -> ExportedState:
-        """The new state alone."""
-        condition, held = self.check(tokens, levels, condition, state)
+    def observe(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        state: State | None = None,
+        level: float | Tensor = 0.0,
+        noise: Tensor | None = None,
+    ) -> ExportedState:
+        """The state after reading clean tokens (B, T, ...) as if they were at `level`, a float or (B, T)."""
+        levels = level if isinstance(level, Tensor) else torch.full(tokens.shape[:2], level)
+        known, held = self.check(tokens, levels, condition, state)
+        noisy = self.schedule.mix(tokens, torch.zeros_like(tokens) if noise is None else noise, levels)
         after = []
         for number in range(len(tokens)):
             past = held[number : number + 1].tensors
             for t in range(tokens.shape[1]):
-                past = self.memory(*one(number, t, tokens, levels, condition), *past)
+                past = self.memory(*one(number, t, noisy, levels, known), *past)
             after.append(past)
-        return ExportedState(tuple(torch.cat(parts) for parts in zip(*after, strict=True)))
+        return ExportedState(joined(after, dim=0))
 
     def check(
-        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State
+        self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: State | None
     ) -> tuple[Tensor, ExportedState]:
         """The condition and the state. Raises ValueError unless the input fits the graphs."""
-        held, batch = of_kind(ExportedState, state), tuple(tokens.shape[:2])
+        held = self.initial_state(len(tokens)) if state is None else of_kind(ExportedState, state)
+        batch = tuple(tokens.shape[:2])
         if tokens.dtype != torch.float32 or tuple(tokens.shape[2:]) != self.token_shape or batch[1:] == (0,):
             raise ValueError(
                 f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}, expected float32 of shape"
@@ -129,17 +145,25 @@ class ExportedNetwork:
             )
         if tuple(levels.shape) != batch:
             raise ValueError(f"levels have shape {tuple(levels.shape)}, expected {batch}: one for every token")
+        check_levels(levels)
         if condition is None or tuple(condition.shape) != (*batch, self.condition_size):
             shape = "no condition" if condition is None else f"condition of shape {tuple(condition.shape)}"
             raise ValueError(f"{shape} was given, expected {(*batch, self.condition_size)}")
         if len(held.tensors[0]) != batch[0]:
             raise ValueError(f"the state holds {len(held.tensors[0])} sequences and the tokens {batch[0]}")
+        if not bool((torch.isfinite(tokens) | (spread(levels, tokens) == 1)).all()):
+            raise ValueError("tokens hold NaN or infinite values: give missing values level 1, or mend the data")
         return condition, held
 
 
 def one(number: int, t: int, *values: Tensor) -> list[Tensor]:
     """Token t of sequence `number` of values (B, T, ...), as (1, 1, ...)."""
     return [value[number : number + 1, t : t + 1] for value in values]
+
+
+def joined(parts: Sequence[Sequence[Tensor]], dim: int) -> tuple[Tensor, ...]:
+    """The first of all parts joined, the second of all, and so on; one part is what it is."""
+    return tuple(parts[0]) if len(parts) == 1 else tuple(torch.cat(each, dim=dim) for each in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -153,17 +177,21 @@ class ExportedCodec:
 
     def encode(self, frames: Frames) -> Tensor:
         """Frames (T, size, size, 3) uint8 -> tokens (T, ...)."""
-        return torch.cat([self.encoder(frame)[0] for frame in to_tokens(frames).split(1)])
+        shown = torch.from_numpy(np.array(frames))  # a copy: frames may lie in a memory map, which torch cannot hold
+        return torch.cat([self.encoder(frame)[0] for frame in shown.split(1)])
 
     def decode(self, tokens: Tensor) -> Frames:
         """Tokens (T, ...) -> frames (T, size, size, 3) uint8."""
-        return to_frames(torch.cat([self.decoder(token)[0] for token in tokens.split(1)]))
+        if not bool(torch.isfinite(tokens).all()):
+            raise ValueError("tokens hold NaN or infinity: the model that made them has blown up")
+        frames: Frames = torch.cat([self.decoder(token)[0] for token in tokens.split(1)]).numpy()
+        return frames
 
 
 class ExportedWorld(NamedTuple):
     """All that dreaming takes. note: what world.json says."""
 
-    denoiser: Denoiser
+    denoiser: ExportedDenoiser
     codec: ExportedCodec
     beginnings: Beginnings
     note: dict[str, Any]
@@ -190,18 +218,16 @@ def load_exported(folder: Path) -> ExportedWorld:
     start, _ = read_tensors(folder / START)
     graphs = {name: Graph(folder / note["graphs"][name]["file"]) for name in GRAPHS}
     shape, size, beginnings = tuple(note["token_shape"]), int(note["size"]), Beginnings.load(folder)
-    network = ExportedNetwork(
+    schedule = dict(note["schedule"])
+    denoiser = ExportedDenoiser(
+        SCHEDULES[schedule.pop("name")](**schedule),
         graphs[MEMORY],
         graphs[HEAD],
         ExportedState(tuple(start[name] for name in note["state"])),
         shape,
         beginnings.rows.shape[1],
     )
-    schedule = dict(note["schedule"])
-    denoiser = Denoiser(network, SCHEDULES[schedule.pop("name")](**schedule), Prediction[note["prediction"]])
-    return ExportedWorld(
-        denoiser.eval(), ExportedCodec(graphs[ENCODER], graphs[DECODER], size, shape), beginnings, note
-    )
+    return ExportedWorld(denoiser, ExportedCodec(graphs[ENCODER], graphs[DECODER], size, shape), beginnings, note)
 
 
 def read_note(folder: Path) -> dict[str, Any]:

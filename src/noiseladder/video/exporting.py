@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork, WorksInHalves
+from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork, WorksInHalves, hide_pure_noise
 from noiseladder.diffusion.state import State
 from noiseladder.training.durable import file_hash, replace_folder, replace_text
 from noiseladder.training.tensors_file import write_tensors
@@ -39,6 +39,7 @@ from .exported_world import (
     runtime,
     schedule_note,
 )
+from .segments import rounded, scaled
 from .world_model import Dreaming, Snapshot, WorldModel
 
 OPSET = 20
@@ -86,7 +87,6 @@ def export_world(
         "token_shape": list(codec.token_shape),
         "actions": dict(zip(beginnings.names, beginnings.rows.tolist(), strict=True)),
         "schedule": schedule,
-        "prediction": denoiser.prediction.name,
         "dreaming": {**asdict(Dreaming()), "levels": Dreaming().matrix[:, 0].tolist()},
         "weights": sum(weight.numel() for weight in denoiser.parameters()),
         "state": list(start),
@@ -167,7 +167,7 @@ def graphs_of(
 
     Raises ValueError for a network that is not causal, or whose state has no fixed size.
     """
-    token, frame = torch.zeros(1, 1, *codec.token_shape), torch.zeros(1, 3, codec.size, codec.size)
+    token, frame = torch.zeros(1, 1, *codec.token_shape), torch.zeros(1, codec.size, codec.size, 3, dtype=torch.uint8)
     one = {"tokens": token, "levels": torch.full((1, 1), 0.5), "condition": torch.zeros(1, 1, condition_size)}
     with torch.no_grad():
         start = fixed_start(denoiser.network, *one.values())
@@ -175,8 +175,8 @@ def graphs_of(
     halves = {**one, **state}
     return state, {
         ENCODER: Part(Encoding(codec), {"frames": frame}, ("tokens",)),
-        MEMORY: Part(Remembering(denoiser.network, start), halves, [f"next_{name}" for name in state]),
-        HEAD: Part(Looking(denoiser.network, start), halves, ("output",)),
+        MEMORY: Part(Remembering(denoiser, start), halves, [f"next_{name}" for name in state]),
+        HEAD: Part(Looking(denoiser, start), halves, ("clean", "noise")),
         DECODER: Part(Decoding(codec), {"tokens": token[0]}, ("frames",)),
     }
 
@@ -197,51 +197,56 @@ def fixed_start(network: SequenceNetwork, token: Tensor, level: Tensor, conditio
 
 
 class Encoding(nn.Module):
-    """Frames (1, 3, size, size) in [-1, 1] -> tokens (1, ...)."""
+    """Frames (1, size, size, 3) uint8 -> tokens (1, ...)."""
 
     def __init__(self, codec: FrameAutoencoder) -> None:
         super().__init__()
         self.codec = codec
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.codec.vectors(frames)
+        return self.codec.vectors(scaled(frames))
 
 
 class Decoding(nn.Module):
-    """Tokens (1, ...) -> frames (1, 3, size, size), about in [-1, 1]."""
+    """Tokens (1, ...) -> frames (1, size, size, 3) uint8."""
 
     def __init__(self, codec: FrameAutoencoder) -> None:
         super().__init__()
         self.codec = codec
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.codec.rebuild(tokens)
+        return rounded(self.codec.rebuild(tokens))
 
 
 class Half(nn.Module):
-    """Of a network, for one token of one sequence; `like` is a state, into which tensors are put."""
+    """Of a denoiser, for one token of one sequence; `like` is a state, into which tensors are put."""
 
-    def __init__(self, network: SequenceNetwork, like: State) -> None:
+    def __init__(self, denoiser: Denoiser, like: State) -> None:
         super().__init__()
-        self.network, self.like = network, like
+        self.denoiser, self.like = denoiser, like
 
 
 class Looking(Half):
-    """(tokens, levels, condition, *state) -> output."""
+    """(tokens, levels, condition, *state) -> guesses of the clean token and the noise."""
 
-    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> Tensor:
-        held = filled(self.like, state)
-        if isinstance(self.network, WorksInHalves):
-            return self.network.look(tokens, levels, condition, held)
-        return self.network(tokens, levels, condition, held)[0]
+    def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
+        network, held = self.denoiser.network, filled(self.like, state)
+        hidden = hide_pure_noise(tokens, levels)
+        if isinstance(network, WorksInHalves):
+            output = network.look(hidden, levels, condition, held)
+        else:
+            output = network(hidden, levels, condition, held)[0]
+        guesses = self.denoiser.interpret(output, tokens, levels)
+        return guesses.clean, guesses.noise
 
 
 class Remembering(Half):
     """(tokens, levels, condition, *state) -> state."""
 
     def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        after = read(self.network, tokens, levels, condition, filled(self.like, state))
-        return tensors_of(prepared(self.network, after))
+        network = self.denoiser.network
+        after = read(network, hide_pure_noise(tokens, levels), levels, condition, filled(self.like, state))
+        return tensors_of(prepared(network, after))
 
 
 def prepared(network: SequenceNetwork, state: State) -> State:

@@ -100,12 +100,22 @@ class Segments:
 def to_tokens(frames: Frames) -> Tensor:
     """Frames (..., H, W, 3) uint8 as what a model learns, (..., 3, H, W) floats in [-1, 1]."""
     held = frames if frames.flags.writeable else frames.copy()  # torch has no read-only tensors, memory maps are
-    return torch.from_numpy(np.ascontiguousarray(held)).movedim(-1, -3).float() / 127.5 - 1
+    return scaled(torch.from_numpy(np.ascontiguousarray(held)))
 
 
 def to_frames(tokens: Tensor) -> Frames:
     """The way back: clipped to [-1, 1] and rounded, (..., H, W, 3) uint8."""
     if not tokens.isfinite().all():
         raise ValueError("tokens hold NaN or infinity: the model that made them has blown up")
-    frames: Frames = ((tokens.detach().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+    frames: Frames = rounded(tokens.detach()).cpu().numpy()
     return frames
+
+
+def scaled(frames: Tensor) -> Tensor:
+    """`to_tokens` of a tensor."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1
+
+
+def rounded(tokens: Tensor) -> Tensor:
+    """`to_frames` of finite tokens, as a tensor."""
+    return ((tokens.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1)
