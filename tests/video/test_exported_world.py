@@ -17,6 +17,7 @@ from noiseladder.networks import (
     ConvolutionalNetwork,
     MinGRUNetwork,
     RecurrentNetwork,
+    SpatialNetwork,
     SplitNetwork,
     TransformerNetwork,
 )
@@ -33,13 +34,15 @@ from noiseladder.video.exported_world import (
     load_exported,
     schedule_note,
 )
-from noiseladder.video.exporting import export_world, graphs_of, write_graph
+from noiseladder.video.exporting import export_world
+from noiseladder.video.onnx_graphs import graphs_of, write_graph
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 SIZE, DEPTH, TOKEN, ACTIONS = 32, 1, 16, 3
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "split": lambda: SplitNetwork(TOKEN, 24, 2, 2, ACTIONS, expansion=2),
     "split-from-zero": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, learned_start=False),
+    "spatial": lambda: SpatialNetwork(TOKEN, 4, 16, 2, 2, ACTIONS),
     "min-gru": lambda: MinGRUNetwork(TOKEN, 16, 2, ACTIONS),
     "convolutional": lambda: ConvolutionalNetwork((1, 4, 4), 4, 3, 1, ACTIONS),
     "gru": lambda: RecurrentNetwork(TOKEN, 16, 2, condition_size=ACTIONS),
