@@ -176,6 +176,37 @@ def test_actions_that_are_none_are_refused(blind, action):
         blind.step(action)
 
 
+def test_the_state_says_where_the_hand_is_and_how_far_it_still_has_to_go(blind):
+    blind.reset(3)
+    sent = blind.sent
+    state = blind.step([0.04, 0.02, -0.03, 0]).state
+    assert state.shape == (7,)
+    np.testing.assert_allclose(state[:3], blind.tips, atol=1e-6)
+    np.testing.assert_allclose(state[:3] + state[4:], sent + np.array([0.04, 0.02, -0.03]), atol=1e-6)
+    assert np.linalg.norm(state[4:]) > 0.005  # the arm is on its way
+    for _ in range(15):
+        state = blind.step(STAY).state
+    assert np.linalg.norm(state[4:]) < 0.01  # and arrives, but for its own weight
+
+
+def test_a_clumsy_hand_grips_beside_the_fruit_and_takes_it_up_again(blind):
+    """Seeds of demonstrations: some grips close on nothing, and the swap succeeds all the same."""
+
+    def missed(seed):
+        blind.reset(seed)
+        closed, empty = 0, 0
+        for action in demonstrate(blind, seed):
+            blind.step(action)
+            closed = closed + 1 if action[3] > 0.5 else 0
+            empty += closed == 5 and blind.held() is None
+            if blind.over:
+                break
+        assert blind.succeeded
+        return empty
+
+    assert 1 <= sum(missed(seed) for seed in (2, 3, 4, 6, 8, 9)) <= 9
+
+
 def test_a_held_fruit_is_held_and_cannot_be_knocked(blind):
     blind.reset(0)
     for action in demonstrate(blind, 0):

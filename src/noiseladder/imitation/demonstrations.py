@@ -29,7 +29,7 @@ from .disturbances import Disturbance, Jolts
 from .fruit_swap import HIGHEST_ACTION, LOWEST_ACTION, STEPS_PER_SECOND, FruitSwap
 from .tabletop import CAMERAS
 
-VERSION = 2  # of the world and its demonstrator: recordings of another one are not taken for these
+VERSION = 3  # of the world and its demonstrator: recordings of another one are not taken for these
 LIST = "demonstrations.json"
 
 

@@ -22,16 +22,19 @@ Where = Callable[[], Place]  # a place that may move
 OPEN, CLOSED = 0.0, 1.0
 TREMOR = 0.0024  # metres a step that drive the hand's slow wandering
 TREMOR_KEPT = 0.8  # of it from one step to the next
+WATCHED = 0.35  # how far a hand is steered by where it is; the rest by where it was sent
 AIM = 0.006  # metres by which a hand misses what it aims at
+CLUMSY = 0.12  # of a person's grips go beside the fruit,
+BESIDE = (0.03, 0.06)  # by so many metres: who never errs does not show what to do about it
 
 
 def demonstrate(world: FruitSwap, seed: int) -> Iterator[Action]:
     """The swap as a person would steer it: apple to the empty plate, orange to the apple's, apple to the orange's.
 
-    Its speed, the height of its arcs, its aim, its pauses and a wandering of about 4 mm are drawn from the seed. It
-    takes up again what it dropped. Then it goes home and waits.
+    Its speed, the height of its arcs, its aim, its pauses and a wandering of about 4 mm are drawn from the seed. Now
+    and then it grips beside the fruit; it takes up again what it missed or dropped. Then it goes home and waits.
     """
-    hand = _Hand(world, np.random.default_rng((seed, 1)))
+    hand = _Hand(world, np.random.default_rng((seed, 1)), CLUMSY)
     apple, orange = world.slots
     for fruit, slot in (("apple", 3 - apple - orange), ("orange", apple), ("apple", orange)):
         while True:
@@ -93,8 +96,8 @@ def possible_moves(world: FruitSwap) -> list[tuple[str, int] | None]:
 class _Hand:
     """One person's hand: its speed and its tremor last for an episode."""
 
-    def __init__(self, world: FruitSwap, random: Generator) -> None:
-        self.world, self.random = world, random
+    def __init__(self, world: FruitSwap, random: Generator, clumsy: float = 0.0) -> None:
+        self.world, self.random, self.clumsy = world, random, clumsy
         self.speed = random.uniform(0.028, 0.038)  # metres a step
         self.tremor = np.zeros(3)
 
@@ -106,7 +109,12 @@ class _Hand:
         yield from self.go(lambda: world.fruit(fruit) + above, OPEN, 0.02)
         if random.random() < 0.3:
             yield from self.wait(OPEN, int(random.integers(1, 5)))
-        yield from self.go(lambda: world.fruit(fruit), OPEN, 0.007, haste=0.7)
+        beside = self.beside()
+        if beside is None:
+            yield from self.go(lambda: world.fruit(fruit), OPEN, 0.007, haste=0.7)
+        else:
+            missed = world.fruit(fruit) + beside
+            yield from islice(self.go(lambda: missed, OPEN, 0.012, haste=0.7), 12)
         yield from self.wait(CLOSED, int(random.integers(5, 8)))
         if world.held() == fruit:
             yield from self.put(fruit, slot)
@@ -127,6 +135,11 @@ class _Hand:
         yield from self.wait(OPEN, int(random.integers(4, 6)))
         yield from self.rise(OPEN, 0.8 * height)
 
+    def beside(self) -> Place | None:
+        """Now and then, by how far a grip is going to miss: a few centimetres anywhere."""
+        far, angle = self.random.uniform(*BESIDE), self.random.uniform(0, 2 * np.pi)
+        return far * np.array([np.cos(angle), np.sin(angle), 0.0]) if self.random.random() < self.clumsy else None
+
     def rise(self, gripper: float, height: float) -> Iterator[Action]:
         """Straight up from where the hand is."""
         there = self.world.tips + up(height)
@@ -141,10 +154,12 @@ class _Hand:
     def go(self, place: Where, gripper: float, near: float, haste: float = 1.0) -> Iterator[Action]:
         """Steer to a place, looked up anew each step, until the finger tips are within `near` metres of it."""
         for _ in range(60):
-            error = place() - self.world.tips
-            far = float(np.linalg.norm(error))
-            if far < near:
+            goal = place()
+            if float(np.linalg.norm(goal - self.world.tips)) < near:
                 return
+            # Whoever steers an arm knows where it was sent, and does not wait for it to come there before believing it.
+            error = goal - (1 - WATCHED) * self.world.sent - WATCHED * self.world.tips
+            far = max(float(np.linalg.norm(error)), 1e-9)
             velocity = error * min(1, self.speed * haste / far) * self.random.uniform(0.75, 1.1)
             self.tremor = TREMOR_KEPT * self.tremor + self.random.normal(0, TREMOR, 3)
             yield np.append(velocity + self.tremor * min(1, far / 0.05), gripper)

@@ -37,8 +37,8 @@ def fruit_swap_environment(
 ) -> Any:
     """A `gymnasium.Env` around `FruitSwap`.
 
-    Observations: a dict of `front` and `side`, (size, size, 3) uint8, and `state` (4,) float32, the finger tips in
-    metres and the opening of the gripper. Actions: see `FruitSwap`. Reward 1 and the end when both fruits have rested
+    Observations: a dict of `front` and `side`, (size, size, 3) uint8, and `state` (7,) float32, see `Observation`.
+    Actions: see `FruitSwap`. Reward 1 and the end when both fruits have rested
     swapped for three seconds, truncation at the time limit. `info["success"]`, `info["slots"]` (apple, orange at the
     beginning). `reset(options={"slots": (0, 2), "disturbances": [...]})` overrules both.
     render_mode: "rgb_array" for both views side by side.
@@ -73,7 +73,8 @@ def _environment_class() -> Any:
             self._last: Observation | None = None
             box = gymnasium.spaces.Box
             pictures = {camera: box(0, 255, (size, size, 3), np.uint8) for camera in CAMERAS}
-            lowest, highest = np.array([-1, -1, -0.1, 0], np.float32), np.array([1.5, 1, 1.5, 1], np.float32)
+            lowest = np.array([-1, -1, -0.1, 0, -1, -1, -1], np.float32)
+            highest = np.array([1.5, 1, 1.5, 1, 1, 1, 1], np.float32)
             self.observation_space = gymnasium.spaces.Dict({**pictures, "state": box(lowest, highest)})
             self.action_space = box(LOWEST_ACTION, HIGHEST_ACTION)
 

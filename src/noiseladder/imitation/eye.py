@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 VALUES = 5  # of a colour: amount, middle (2), extent (2)
 SHARPNESS = 0.05  # in units of a colour's full range: pixels closer to a colour than this belong to it
+STRANGE = 0.15  # further than this from every colour of the palette it is none of them: something never seen before
 FEW = 0.001  # of the picture: a colour that covers less has no place
 
 
@@ -60,8 +61,9 @@ class Eye:
         """Frames (N, H, W, 3) uint8 -> (N, values): of each colour its amount, and its middle and extent in [-1, 1]."""
         height, width = self.size
         pixels = frames.flatten(1, 2).float() / 255
-        distance = (self.palette**2).sum(-1) - 2 * pixels @ self.palette.T  # but for what all colours share
-        belongs = (-distance / (2 * SHARPNESS**2)).softmax(-1)[..., : self.colours]
+        distance = (self.palette**2).sum(-1) - 2 * pixels @ self.palette.T + (pixels**2).sum(-1, keepdim=True)
+        strange = torch.full_like(distance[..., :1], STRANGE**2)
+        belongs = (-torch.cat([distance, strange], dim=-1) / (2 * SHARPNESS**2)).softmax(-1)[..., : self.colours]
         down, across = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
         y, x = (part.flatten() for part in torch.meshgrid(down, across, indexing="ij"))
         moments = belongs.mT @ torch.stack([torch.ones_like(x), x, y, x**2, y**2], dim=1) / (height * width)

@@ -30,9 +30,10 @@ _CLOSED = 0.8  # rad of the gripper's driving joint when nothing is between the 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the robot knows: pictures, camera name -> (size, size, 3) uint8, and state (4,) float32.
+    """What the robot knows: pictures, camera name -> (size, size, 3) uint8, and state (7,) float32.
 
-    The state is the place of the finger tips in metres and how far the gripper is open, 1 to 0.
+    The state is the place of the finger tips in metres, how far the gripper is open, 1 to 0, and how far the tips still
+    have to go to where they were sent, in metres: the arm follows its commands by some tenths of a second.
     """
 
     pictures: dict[str, NDArray[np.uint8]]
@@ -131,7 +132,8 @@ class FruitSwap:
                 for disturbance in self._disturbances:
                     picture = disturbance.picture(picture, camera, self.steps, self.seed)
                 pictures[camera] = picture
-        return Observation(pictures, np.append(self.tips, self.opening).astype(np.float32))
+        state = [*self.tips, self.opening, *(self.sent - self.tips)]
+        return Observation(pictures, np.array(state, dtype=np.float32))
 
     def close(self) -> None:
         """Give the graphics memory back."""
@@ -154,6 +156,11 @@ class FruitSwap:
     def tips(self) -> NDArray[np.float64]:
         """Where the finger tips are, (3,) metres."""
         return np.array(self._data.site_xpos[self._pinch])
+
+    @property
+    def sent(self) -> NDArray[np.float64]:
+        """Where the finger tips were last sent to, (3,) metres; they come there a little later."""
+        return np.array(self._target)
 
     @property
     def opening(self) -> float:

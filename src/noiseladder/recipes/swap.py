@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 
@@ -18,15 +19,17 @@ from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
+from noiseladder.diffusion.training_levels import clean
+from noiseladder.imitation.clutter import clutter
 from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations, record
 from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
 from noiseladder.imitation.eye import Eye, some_frames
 from noiseladder.imitation.policy import Policy
 from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge
-from noiseladder.imitation.policy_levels import Asked, Remembered, SensesCount
+from noiseladder.imitation.policy_levels import Asked, Means, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import PolicyTokens, Trace
 from noiseladder.imitation.spoiling import spoiled
-from noiseladder.networks import TransformerNetwork
+from noiseladder.networks import SplitNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.progress import LOG_SECONDS
@@ -34,6 +37,19 @@ from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 EYE_FRAMES = 300
 BEGIN = 0.75  # of the sequences begin with their episode
+
+
+class Lesson(Enum):
+    """What is learned from the demonstrations: ours, or that of a baseline on the same network."""
+
+    FORCING = "forcing"
+    """Diffusion Forcing: a past that may be noisy, partly forgotten or unseen; senses are asked for too."""
+    MEMORYLESS = "memoryless"
+    """A diffusion policy: what to do after one look, nothing before it."""
+    CLONING = "cloning"
+    """Deterministic cloning with memory: what is done on average after all that was seen."""
+    TEACHER_FORCED = "teacher-forced"
+    """Next-token diffusion: the past is always clean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,28 +72,34 @@ class Swap(TrainingOptions):
     """Tokens in a sequence; an episode has about 38."""
     batch: int = 20
     """Sequences in a batch."""
+    lesson: Lesson = Lesson.FORCING
+    """forcing, or a baseline: memoryless, cloning, teacher-forced."""
+    cluttered: float = 0.1
+    """Share of the sequences in which each camera sees one more thing of a colour that it knows."""
     spoiled: bool = False
     """Learn from every episode a second time, as a worse camera would have seen it."""
     tremble: float = 0.01
     """Deviation of noise on what is seen, in usual deviations, in training."""
     drawing_steps: int = 500
     """Training steps of the network that draws what was imagined; 0 for none."""
-    width: int = 128
+    width: int = 192
     """Width of the network."""
-    layers: int = 4
-    """Layers of the network."""
+    layers: int = 2
+    """Layers of its memory."""
+    blocks: int = 3
+    """Blocks of what reads a token, given the memory."""
     average: float = 0.997
     validate_every: int = 150
     checkpoint_every: int = 150
 
 
-def network(options: Swap, tokens: PolicyTokens) -> TransformerNetwork:
-    """The causal network of a recipe."""
-    return TransformerNetwork(tokens.size, options.width, options.layers, 4, 1, tokens.parts, cache=64)
+def network(options: Swap, tokens: PolicyTokens) -> SplitNetwork:
+    """A recurrent memory of what was seen and done, and a head that reads a token given it."""
+    return SplitNetwork(tokens.size, options.width, options.layers, options.blocks, 1, tokens.parts)
 
 
 def experiment(options: Swap) -> Experiment:
-    """A causal transformer on demonstrations of the swap."""
+    """A memory and a head on demonstrations of the swap."""
     if not 0 < options.held_out < options.episodes:
         raise ValueError(f"held_out is {options.held_out}, expected 1 to {options.episodes - 1}, fewer than episodes")
     shown = recorded(options)
@@ -91,8 +113,17 @@ def experiment(options: Swap) -> Experiment:
     table = tokens.table(traces)
 
     def batches(step: int, generator: Generator) -> Batch:
-        batch = table.draw(options.batch, options.tokens, BEGIN, generator)
+        if options.lesson is Lesson.MEMORYLESS:  # as many tokens, none of which has a past
+            batch = table.draw(options.batch * options.tokens, 1, 0.0, generator)
+        else:
+            batch = table.draw(options.batch, options.tokens, BEGIN, generator)
         seen = batch.tokens[..., : tokens.seen_size]
+        if options.cluttered:
+            known = tokens.seen(batch.tokens)
+            for camera in eyes:
+                known[camera] = clutter(known[camera], options.cluttered, generator)
+            together = torch.cat([known[name] for name in tokens.senses], dim=-1)
+            seen.copy_((together - tokens.middle[: tokens.seen_size]) / tokens.scale[: tokens.seen_size])
         seen += options.tremble * torch.randn(seen.shape, generator=generator)
         return batch
 
@@ -104,9 +135,7 @@ def experiment(options: Swap) -> Experiment:
 
     return Experiment(
         denoiser=Denoiser(network(options, tokens), Cosine()),
-        objective=DiffusionForcing(
-            Remembered(tokens), SensesCount(tokens, 0.2), query_levels=Asked(tokens, 0.15, 0.2, 0.5), query_share=0.9
-        ),
+        objective=objective(options.lesson, tokens),
         batches=batches,
         validation=tokens.table(held_out).draw(
             64, options.tokens, BEGIN, generator_for(options.seed, "validation swaps")
@@ -114,6 +143,22 @@ def experiment(options: Swap) -> Experiment:
         picture=picture if options.drawing_steps and can_draw([eye.size for eye in eyes.values()]) else None,
         files=PolicyKnowledge(tokens, eyes).save,
     )
+
+
+def objective(lesson: Lesson, tokens: PolicyTokens) -> DiffusionForcing:
+    """What a lesson remembers and what it asks for."""
+    counts = SensesCount(tokens, 0.2)
+    match lesson:
+        case Lesson.FORCING:
+            return DiffusionForcing(
+                Remembered(tokens), counts, query_levels=Asked(tokens, 0.2, 0.25, 0.5), query_share=0.9
+            )
+        case Lesson.MEMORYLESS:
+            return DiffusionForcing(Asked(tokens, 0.0, 0.0, 0.5), counts)
+        case Lesson.CLONING:
+            return DiffusionForcing(clean, counts, query_levels=Means(tokens), query_share=1.0)
+        case Lesson.TEACHER_FORCED:
+            return DiffusionForcing(clean, counts, query_levels=Asked(tokens, 0.2, 0.0, 0.5), query_share=1.0)
 
 
 def learn_drawing(shown: Sequence[Episode], eyes: dict[str, Eye], tokens: PolicyTokens, options: Swap) -> Drawing:
