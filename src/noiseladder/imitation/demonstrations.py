@@ -104,12 +104,15 @@ def live(
 def jolted(world: FruitSwap, seed: int) -> Episode:
     """A demonstration with jolts (`disturbances.Jolts`); its notes say in which steps, as `jolts`.
 
-    What is done in the steps after a jolt answers to something that could not be seen before it.
+    What is done in the steps after a jolt answers to something that could not be seen before it. The steps in which
+    the demonstrator's own hand went astray are noted as `slips`.
     """
-    jolts = Jolts(seed)
-    episode = live(world, seed, disturbances=(jolts,))
+    jolts, slips = Jolts(seed), list[int]()
+    episode = live(world, seed, partial(demonstrate, slips=slips), (jolts,))
     steps = [step for step, state in enumerate(episode.state) if jolts.strikes(step, state[2]) is not None]
-    return replace(episode, notes={**episode.notes, "jolts": steps})
+    return replace(
+        episode, notes={**episode.notes, "jolts": steps, "slips": [step for step in slips if step < len(episode)]}
+    )
 
 
 def record(folder: Path, recording: Recording | None = None) -> Iterator[Recorded]:

@@ -28,13 +28,14 @@ CLUMSY = 0.12  # of a person's grips go beside the fruit,
 BESIDE = (0.03, 0.06)  # by so many metres: who never errs does not show what to do about it
 
 
-def demonstrate(world: FruitSwap, seed: int) -> Iterator[Action]:
+def demonstrate(world: FruitSwap, seed: int, slips: list[int] | None = None) -> Iterator[Action]:
     """The swap as a person would steer it: apple to the empty plate, orange to the apple's, apple to the orange's.
 
     Its speed, the height of its arcs, its aim, its pauses and a wandering of about 4 mm are drawn from the seed. Now
     and then it grips beside the fruit; it takes up again what it missed or dropped. Then it goes home and waits.
+    slips: a list to which the steps are added in which it goes astray, which nobody should imitate.
     """
-    hand = _Hand(world, np.random.default_rng((seed, 1)), CLUMSY)
+    hand = _Hand(world, np.random.default_rng((seed, 1)), CLUMSY, slips)
     apple, orange = world.slots
     for fruit, slot in (("apple", 3 - apple - orange), ("orange", apple), ("apple", orange)):
         while True:
@@ -96,8 +97,10 @@ def possible_moves(world: FruitSwap) -> list[tuple[str, int] | None]:
 class _Hand:
     """One person's hand: its speed and its tremor last for an episode."""
 
-    def __init__(self, world: FruitSwap, random: Generator, clumsy: float = 0.0) -> None:
-        self.world, self.random, self.clumsy = world, random, clumsy
+    def __init__(
+        self, world: FruitSwap, random: Generator, clumsy: float = 0.0, slips: list[int] | None = None
+    ) -> None:
+        self.world, self.random, self.clumsy, self.slips = world, random, clumsy, slips
         self.speed = random.uniform(0.028, 0.038)  # metres a step
         self.tremor = np.zeros(3)
 
@@ -113,8 +116,10 @@ class _Hand:
         if beside is None:
             yield from self.go(lambda: world.fruit(fruit), OPEN, 0.007, haste=0.7)
         else:
-            missed = world.fruit(fruit) + beside
+            missed, begun = world.fruit(fruit) + beside, world.steps
             yield from islice(self.go(lambda: missed, OPEN, 0.012, haste=0.7), 12)
+            if self.slips is not None:
+                self.slips.extend(range(begun, world.steps + 1))  # with the first step of closing
         yield from self.wait(CLOSED, int(random.integers(5, 8)))
         if world.held() == fruit:
             yield from self.put(fruit, slot)

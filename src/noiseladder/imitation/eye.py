@@ -1,22 +1,25 @@
 """An eye learns the colours of what moves, and says of each where it is: how much, its middle and its extent.
 
 A place in a picture is a number here, not a pattern, so that a policy which has to reach a fruit within a
-centimetre learns it from a hundred episodes. The palette is k-means on the pixels that change.
+centimetre learns it from a hundred episodes. The palette is k-means on the pixels that change. What has a colour that
+is none of them, or one of them where that colour never was, is not looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torch.nn.functional import max_pool2d
 
 VALUES = 5  # of a colour: amount, middle (2), extent (2)
 SHARPNESS = 0.05  # in units of a colour's full range: pixels closer to a colour than this belong to it
 STRANGE = 0.15  # further than this from every colour of the palette it is none of them: something never seen before
+NEAR = 4  # pixels: so far from where a colour was seen while learning it is still believed
 FEW = 0.001  # of the picture: a colour that covers less has no place
 
 
@@ -24,12 +27,14 @@ FEW = 0.001  # of the picture: a colour that covers less has no place
 class Eye:
     """palette: (n, 3) in [0, 1]; the places of the first `colours` of them are reported, the others are background.
 
-    size: height and width of the pictures.
+    size: height and width of the pictures. where: (colours, H W) bool, the pixels in which each colour is believed, or
+    None for all of them.
     """
 
     palette: Tensor
     colours: int
     size: tuple[int, int]
+    where: Tensor | None = None
 
     @property
     def values(self) -> int:
@@ -47,7 +52,11 @@ class Eye:
         moving = flat[torch.multinomial(change[: 2**24] + 1e-6, 8192, replacement=True, generator=generator)]
         still = flat[torch.randint(len(flat), (8192,), generator=generator)]
         palette = torch.cat([clusters(moving, colours, generator), clusters(still, background, generator)])
-        return cls(palette, colours, (frames.shape[1], frames.shape[2]))
+        everywhere = cls(palette, colours, (frames.shape[1], frames.shape[2]))
+        seen = torch.stack([everywhere.belongs(piece).amax(0) for piece in torch.from_numpy(frames).split(64)]).amax(0)
+        seen = seen.T.unflatten(1, everywhere.size)[:, None]
+        near = max_pool2d((seen > 0.5).float(), 2 * NEAR + 1, stride=1, padding=NEAR)
+        return replace(everywhere, where=near.flatten(1) > 0)
 
     def check(self, frames: NDArray[np.uint8], name: str) -> None:
         """Raise ValueError unless frames (N, H, W, 3) are uint8 pictures of the size that was learned."""
@@ -57,13 +66,19 @@ class Eye:
                 f" {(*self.size, 3)}: resize pictures to what the policy was trained on"
             )
 
-    def __call__(self, frames: Tensor) -> Tensor:
-        """Frames (N, H, W, 3) uint8 -> (N, values): of each colour its amount, and its middle and extent in [-1, 1]."""
-        height, width = self.size
+    def belongs(self, frames: Tensor) -> Tensor:
+        """Frames (N, H, W, 3) uint8 -> (N, H W, colours): how far each pixel is of each colour."""
         pixels = frames.flatten(1, 2).float() / 255
         distance = (self.palette**2).sum(-1) - 2 * pixels @ self.palette.T + (pixels**2).sum(-1, keepdim=True)
         strange = torch.full_like(distance[..., :1], STRANGE**2)
-        belongs = (-torch.cat([distance, strange], dim=-1) / (2 * SHARPNESS**2)).softmax(-1)[..., : self.colours]
+        logits = -torch.cat([distance, strange], dim=-1) / (2 * SHARPNESS**2)
+        found = logits.softmax(-1)[..., : self.colours]
+        return found if self.where is None else found * self.where.T
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Frames (N, H, W, 3) uint8 -> (N, values): of each colour its amount, and its middle and extent in [-1, 1]."""
+        height, width = self.size
+        belongs = self.belongs(frames)
         down, across = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
         y, x = (part.flatten() for part in torch.meshgrid(down, across, indexing="ij"))
         moments = belongs.mT @ torch.stack([torch.ones_like(x), x, y, x**2, y**2], dim=1) / (height * width)

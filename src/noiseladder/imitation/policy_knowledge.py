@@ -24,6 +24,11 @@ FILE = "policy.safetensors"
 STATE = "state"
 
 
+def astray(episode: Episode) -> tuple[int, ...]:
+    """Steps of an episode, as its notes have them, that nobody should imitate: `jolts` and `slips`."""
+    return tuple(sorted({*episode.notes.get("jolts", ()), *episode.notes.get("slips", ())}))
+
+
 @dataclass(frozen=True)
 class PolicyKnowledge:
     """tokens: how what is seen and done is written. eyes: camera -> what is read off its pictures."""
@@ -65,13 +70,16 @@ class PolicyKnowledge:
             seen[camera] = torch.cat([eye(piece) for piece in frames.split(64)])
         if episode.state.shape[1]:
             seen[STATE] = torch.from_numpy(episode.state)
-        return Trace(seen, torch.from_numpy(episode.actions), tuple(episode.notes.get("jolts", ())))
+        return Trace(seen, torch.from_numpy(episode.actions), astray(episode))
 
     def save(self, folder: Path) -> None:
         """Write policy.safetensors into a folder, atomically."""
         tokens = self.tokens
         tensors = {"middle": tokens.middle, "scale": tokens.scale}
         tensors |= {f"palette/{camera}": eye.palette for camera, eye in self.eyes.items()}
+        tensors |= {
+            f"where/{camera}": eye.where.to(torch.uint8) for camera, eye in self.eyes.items() if eye.where is not None
+        }
         note = {
             "kind": KIND,
             "senses": list(tokens.senses),
@@ -99,7 +107,12 @@ class PolicyKnowledge:
             note["moves"],
         )
         eyes = {
-            camera: Eye(tensors[f"palette/{camera}"], colours, (height, width))
+            camera: Eye(
+                tensors[f"palette/{camera}"],
+                colours,
+                (height, width),
+                tensors[f"where/{camera}"].bool() if f"where/{camera}" in tensors else None,
+            )
             for camera, (colours, height, width) in note["eyes"].items()
         }
         return cls(tokens, eyes)

@@ -23,7 +23,8 @@ SMALLEST_SCALE = 0.02  # of a sense's largest: what hardly ever changes is not b
 class Trace:
     """An episode as numbers. seen: sense -> (T, size). actions: (T, A), row t was done after seeing row t.
 
-    jolts: steps in which something moved the hand without being seen before; what is done next answers to it.
+    jolts: steps that nobody should imitate: something moved the hand without being seen before, and what is done next
+    answers to it; or whoever showed the way went astray.
     """
 
     seen: Mapping[str, Tensor]

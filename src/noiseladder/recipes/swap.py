@@ -23,9 +23,9 @@ from noiseladder.diffusion.training_levels import clean
 from noiseladder.imitation.clutter import clutter
 from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations, record
 from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
-from noiseladder.imitation.eye import Eye, some_frames
+from noiseladder.imitation.eye import FEW, SHARPNESS, STRANGE, Eye, some_frames
 from noiseladder.imitation.policy import Policy
-from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge
+from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge, astray
 from noiseladder.imitation.policy_levels import Asked, Means, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import PolicyTokens, Trace
 from noiseladder.imitation.spoiling import spoiled
@@ -198,6 +198,9 @@ def trace_of(episode: Episode, eyes: dict[str, Eye]) -> Trace:
     told = hashlib.sha256()
     for camera, eye in sorted(eyes.items()):
         told.update(eye.palette.numpy().tobytes())
+        told.update(repr((SHARPNESS, STRANGE, FEW)).encode())
+        if eye.where is not None:
+            told.update(eye.where.numpy().tobytes())
         told.update(np.ascontiguousarray(episode.pictures[camera]).data)
     path = cache_folder() / "swap-senses" / f"{told.hexdigest()[:20]}.safetensors"
     if path.is_file():
@@ -205,7 +208,7 @@ def trace_of(episode: Episode, eyes: dict[str, Eye]) -> Trace:
         seen = {camera: kept[camera] for camera in eyes}
         if episode.state.shape[1]:
             seen[STATE] = torch.from_numpy(episode.state)
-        return Trace(seen, torch.from_numpy(episode.actions), tuple(episode.notes.get("jolts", ())))
+        return Trace(seen, torch.from_numpy(episode.actions), astray(episode))
     trace = PolicyKnowledge.trace(episode, eyes)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, {camera: trace.seen[camera] for camera in eyes}, {})
