@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from noiseladder.data.episode_folders import read_episodes
-from noiseladder.imitation import FruitSwap, demonstrations as file, fruit_swap
+from noiseladder.imitation import FruitSwap, demonstrations as file, demonstrator, fruit_swap
 from noiseladder.imitation.demonstrations import (
     Recording,
     demonstrations,
@@ -85,6 +85,19 @@ def test_a_recording_says_in_which_steps_the_arm_was_jolted(world, monkeypatch):
     assert episode.notes["jolts"] == [step for step in lived if step < 60]
     assert lived
     assert episode.notes["seed"] == 3
+
+
+def test_a_recording_says_where_the_demonstrator_went_astray(world, monkeypatch):
+    """With a hand that always errs: the first grip and the way down to it are noted, what comes after them is not."""
+    monkeypatch.setattr(fruit_swap, "TIME_LIMIT", 60)
+    monkeypatch.setattr(demonstrator, "CLUMSY", 1.0)
+    episode = jolted(world, 4)
+    closing = int((episode.actions[:, 3] > 0.5).argmax())
+    assert closing in episode.notes["slips"]
+    assert closing - 1 in episode.notes["slips"]
+    assert closing + 1 not in episode.notes["slips"]
+    monkeypatch.setattr(demonstrator, "CLUMSY", 0.0)
+    assert jolted(world, 4).notes["slips"] == []
 
 
 def test_recording_shows_progress_and_goes_on_where_it_stopped(tmp_path, quick):

@@ -60,6 +60,19 @@ def test_the_palette_holds_what_moves(eye):
     assert nearest < 0.02
 
 
+def test_a_colour_is_believed_only_where_it_was_seen(scenes):
+    """Learned from disks on the right, a red thing in the far corner on the left is not looked at, one nearby is."""
+    places, frames = scenes
+    right = frames[places[:, 0] > 16]
+    eye = Eye.learn(right[:40], torch.Generator().manual_seed(0), colours=3, background=2)
+    strange, near = right[40:41].copy(), right[40:41].copy()
+    strange[0, :4, :4] = (200, 30, 30)
+    near[0, 14:18, 15:18] = (200, 30, 30)
+    plain = eye(torch.from_numpy(right[40:41]))
+    torch.testing.assert_close(eye(torch.from_numpy(strange)), plain, atol=1e-3, rtol=0)
+    assert (eye(torch.from_numpy(near)) - plain).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("frames", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, SIZE, SIZE, 3), np.float32)])
 def test_other_pictures_are_refused(eye, frames):
     with pytest.raises(ValueError, match=r"camera front .* expected uint8 of shape \(32, 32, 3\)"):

@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +182,8 @@ def test_imagining_changes_nothing():
 
 def test_knowledge_is_read_back(tmp_path):
     known = knowledge()
+    half = torch.rand(known.eyes["front"].colours, math.prod(known.eyes["front"].size)) < 0.5
+    known = replace(known, eyes={**known.eyes, "front": replace(known.eyes["front"], where=half)})
     known.save(tmp_path)
     again = PolicyKnowledge.load(tmp_path)
     assert again.tokens.senses == known.tokens.senses

@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from noiseladder.data.episodes import Episode
 from noiseladder.data.npz_episodes import write_npz_episode
 from noiseladder.imitation import Observation
+from noiseladder.imitation.policy_tokens import PolicyTokens
 from noiseladder.recipes import swap
 from noiseladder.recipes.imitate import Imitate, imitate, load_policy
 from noiseladder.training.run import run
@@ -48,6 +50,30 @@ def test_a_run_folder_holds_all_that_acting_needs(folder):
     assert actions.shape == (4, 4)
     np.testing.assert_array_equal(actions, again.act(seen))
     assert np.isfinite(policy.act(Observation({"front": None, "side": None}, seen.state))).all()
+
+
+@pytest.mark.parametrize("lesson", list(swap.Lesson))
+def test_every_lesson_asks_for_actions_and_only_ours_for_a_noisy_past(lesson):
+    tokens = PolicyTokens(("front", "state"), (5, 2), 2, 2, torch.zeros(12), torch.ones(12))
+    made = swap.objective(lesson, tokens)
+    past = made.draw_levels(64, 6, torch.Generator().manual_seed(0))
+    asked = past if made.query_levels is None else made.query_levels(64, 6, torch.Generator().manual_seed(1))
+    assert asked.shape == (64, 6, 12)
+    assert (asked[..., -1] == 1).float().mean() >= 0.5
+    if lesson in (swap.Lesson.CLONING, swap.Lesson.TEACHER_FORCED):
+        assert float(past.max()) == 0
+    noisy = (asked[..., -1] > 0) & (asked[..., -1] < 1)
+    assert bool(noisy.any()) == (lesson is not swap.Lesson.CLONING)
+
+
+def test_a_baseline_is_trained_like_ours_and_acts(tmp_path, monkeypatch):
+    monkeypatch.setattr(swap, "recorded", lambda options: [episode(seed) for seed in range(options.episodes)])
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
+    options = replace(OPTIONS, lesson=swap.Lesson.MEMORYLESS, drawing_steps=0)
+    run(lambda: swap.experiment(options), options, tmp_path / "run", "swap")
+    policy, shown = load_policy(tmp_path / "run"), episode(7)
+    seen = Observation({camera: frames[0] for camera, frames in shown.pictures.items()}, shown.state[0])
+    assert np.isfinite(policy.act(seen, memory=0)).all()
 
 
 def test_somebody_elses_demonstrations_are_learned_from(tmp_path, monkeypatch):
