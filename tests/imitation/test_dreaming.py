@@ -5,7 +5,7 @@ import torch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.imitation import FruitSwap, demonstrate
-from noiseladder.imitation.dreaming import ARRANGEMENTS, Dream, ReadPlaces, dream, replay
+from noiseladder.imitation.dreaming import ARRANGEMENTS, Dream, ReadPlaces, dream, replay, sent_on
 from noiseladder.imitation.eye import Eye
 from noiseladder.imitation.policy import Policy
 from noiseladder.imitation.policy_knowledge import PolicyKnowledge
@@ -31,8 +31,8 @@ def policy(world):
     """Untrained, with eyes for the colours of the fruits."""
     palette = torch.tensor([[0.5, 0.08, 0.09], [0.75, 0.4, 0.07], [0.5, 0.42, 0.31], [0.35, 0.38, 0.4]])
     eyes = {camera: Eye(palette, 2, (32, 32)) for camera in ("front", "side")}
-    scale = torch.cat([torch.full((24,), 0.3), torch.full((33,), 0.02)])
-    tokens = PolicyTokens(("front", "side", "state"), (10, 10, 4), 8, 4, torch.zeros(57), scale)
+    scale = torch.cat([torch.full((27,), 0.3), torch.full((33,), 0.02)])
+    tokens = PolicyTokens(("front", "side", "state"), (10, 10, 7), 8, 4, torch.zeros(60), scale)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = TransformerNetwork(tokens.size, 16, 1, 4, 1, tokens.parts)
@@ -70,3 +70,34 @@ def test_a_replayed_demonstration_swaps(world):
     lived = replay(world, Dream(4, {}, np.stack(actions).astype(np.float32), True))
     assert lived.swapped
     assert lived.places == (slots[1], slots[0])
+
+
+def test_the_imagined_hand_is_where_its_actions_sent_it(world):
+    """`sent_on` against the arm itself: what is imagined of the tips comes out right once their lag is right."""
+    before = world.reset(5)
+    actions = np.random.default_rng(0).uniform(-0.06, 0.06, (1, 5, 4)).astype(np.float32)  # some beyond the limits
+    actions[..., 2] = -0.03  # down to the lowest place
+    for action in actions[0]:
+        after = world.step(action, look=False)
+    wrong = torch.from_numpy(after.state.copy())[None]
+    wrong[:, :3] += 0.05
+    told = sent_on({"state": torch.from_numpy(before.state)[None]}, torch.from_numpy(actions), {"state": wrong})
+    torch.testing.assert_close(told["state"][0], torch.from_numpy(after.state), atol=2e-4, rtol=0)
+
+
+def test_what_is_felt_enters_the_dream(policy):
+    """Whatever `felt` says of the senses after some actions is what is seen, and what is done follows from it."""
+    senses = {"front": torch.zeros(1, 10), "side": torch.zeros(1, 10), "state": torch.zeros(1, 7)}
+    policy.reset()
+    policy.act_on(senses)
+    given = []
+
+    def felt(before, actions, after):
+        given.append((before, actions))
+        return {**after, "state": torch.full_like(after["state"], 0.25)}
+
+    found = policy.imagine(3, steps=1, felt=felt)
+    torch.testing.assert_close(found.seen["state"], torch.full((1, 3, 7), 0.25))
+    assert len(given) == 3
+    torch.testing.assert_close(given[1][1][0], found.actions[0, :8])
+    torch.testing.assert_close(given[2][0]["front"], found.seen["front"][:, 1])

@@ -9,7 +9,7 @@ from noiseladder.recipes.demo import Demo, present_swap
 def test_a_policy_ships():
     assert "swap" in trained_swap.shipped()
     total = sum(path.stat().st_size for path in trained_swap.SHIPPED.rglob("*") if path.is_file())
-    assert total < 3_000_000
+    assert total < 4_000_000
 
 
 def test_without_the_extra_the_demo_says_what_is_missing(monkeypatch, capsys):
@@ -48,7 +48,7 @@ def test_the_demo_shows_a_swap(tmp_path: Path, capsys):
 
 @pytest.mark.slow
 def test_what_ships_swaps_most_fruits_with_memory_and_none_without():
-    """Of 100 episodes of the benchmark 73 succeeded, of these ten all; ten are enough to notice that it broke."""
+    """See docs/imitation.md for how many do; ten are enough to notice that it broke."""
     pytest.importorskip("mujoco")
     pytest.importorskip("ogbench")
     from noiseladder.imitation.fruit_swap import FruitSwap

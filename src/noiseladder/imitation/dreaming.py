@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .fruit_swap import FruitSwap
-from .policy import ENDED, Policy
+from .fruit_swap import HIGHEST_PLACE, LONGEST_MOVE, LOWEST_PLACE, FruitSwap
+from .policy import ENDED, Felt, Policy
 from .policy_knowledge import STATE
 from .tabletop import CAMERAS, FRUITS
 
@@ -48,14 +48,28 @@ class Replayed:
     frames: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False)
 
 
-def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 8) -> Dream:
+def sent_on(before: Mapping[str, Tensor], actions: Tensor, after: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The senses `after` some actions with the hand where they sent it: a robot knows that without having to look.
+
+    How far the hand still has to go is imagined; where it was sent is where it had been sent before and the moves
+    since then, within the arm's reach.
+    """
+    moves = actions[..., :3].clamp(-LONGEST_MOVE, LONGEST_MOVE).sum(1)
+    sent = before[STATE][:, :3] + before[STATE][:, 4:] + moves
+    lowest, highest = (torch.as_tensor(place, dtype=sent.dtype) for place in (LOWEST_PLACE, HIGHEST_PLACE))
+    state = after[STATE].clone()
+    state[:, :3] = sent.clamp(lowest, highest) - state[:, 4:]
+    return {**after, STATE: state}
+
+
+def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 8, felt: Felt | None = sent_on) -> Dream:
     """Look once at the beginning of an episode, then only imagine: what is done, what is seen next, and so on."""
     observation = world.reset(seed)
     policy.reset()
     chunk = policy.knowledge.tokens.chunk
     senses = {name: values for name, values in policy.knowledge.senses(observation).items() if values is not None}
     first = policy.act(observation)
-    imagined = policy.imagine(LONGEST // chunk - 1, steps)
+    imagined = policy.imagine(LONGEST // chunk - 1, steps, felt)
     over = imagined.over[0] > ENDED
     ended = bool(over.any())
     last = int(over.int().argmax()) + 1 if ended else len(over)

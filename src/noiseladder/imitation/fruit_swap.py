@@ -24,7 +24,7 @@ LONGEST_MOVE = 0.04  # metres in one step, along each axis
 LOWEST_ACTION = np.array([-LONGEST_MOVE, -LONGEST_MOVE, -LONGEST_MOVE, 0.0], dtype=np.float32)
 HIGHEST_ACTION = np.array([LONGEST_MOVE, LONGEST_MOVE, LONGEST_MOVE, 1.0], dtype=np.float32)
 HOME = np.array([SLOT_X - 0.08, 0.0, 0.22])
-_LOWEST_PLACE, _HIGHEST_PLACE = np.array([0.25, -0.32, 0.012]), np.array([0.65, 0.32, 0.40])
+LOWEST_PLACE, HIGHEST_PLACE = np.array([0.25, -0.32, 0.012]), np.array([0.65, 0.32, 0.40])
 _CLOSED = 0.8  # rad of the gripper's driving joint when nothing is between the fingers
 
 
@@ -112,7 +112,7 @@ class FruitSwap:
         if wanted.shape != (4,) or not np.isfinite(wanted).all():
             raise ValueError(f"action {wanted}: expected four finite numbers, dx, dy, dz in metres and the gripper")
         wanted = np.clip(wanted, LOWEST_ACTION, HIGHEST_ACTION)
-        self._target = np.clip(self._target + wanted[:3], _LOWEST_PLACE, _HIGHEST_PLACE)
+        self._target = np.clip(self._target + wanted[:3], LOWEST_PLACE, HIGHEST_PLACE)
         self._gripper = float(wanted[3])
         self._command(self._reach(self._target))
         self._mujoco.mj_step(self._model, self._data, nstep=round(1 / (STEPS_PER_SECOND * TIMESTEP)))
@@ -209,7 +209,7 @@ class FruitSwap:
 
     def jolt(self, shift: tuple[float, float]) -> None:
         """Shift where the arm wants its finger tips to be by (x, y) metres, whatever it was told."""
-        self._target = np.clip(self._target + np.array([*shift, 0.0]), _LOWEST_PLACE, _HIGHEST_PLACE)
+        self._target = np.clip(self._target + np.array([*shift, 0.0]), LOWEST_PLACE, HIGHEST_PLACE)
         self._command(self._reach(self._target))
 
     def camera_place(self, camera: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

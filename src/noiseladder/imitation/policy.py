@@ -27,6 +27,9 @@ from .policy_tokens import Trace
 Trust = Callable[[Mapping[str, float]], Mapping[str, float]]
 """From how surprising each sense is, in usual deviations, to the level at which it is read."""
 
+Felt = Callable[[Mapping[str, Tensor], Tensor, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""(senses before, actions (B, K, A) since then, senses imagined after them) -> senses that agree with both."""
+
 Level = float | Mapping[str, float] | Trust
 ENDED = 0.5  # of a chunk lies after the end
 
@@ -124,10 +127,11 @@ class Policy:
         self.over = tokens.over(noisy)[:, 0]
         return tokens.actions(noisy)[:, 0]
 
-    def imagine(self, count: int, steps: int = 8) -> Imagined:
+    def imagine(self, count: int, steps: int = 8, felt: Felt | None = None) -> Imagined:
         """What it would see and do next, token after token: first what is seen, then what is done about it.
 
         Nothing is remembered. count: tokens; steps: denoising steps for what is seen, and again for what is done.
+        felt: what is known of the senses from what was done, without having to be learned: where a hand was sent, say.
         """
         tokens, episodes = self.knowledge.tokens, len(self.generators)
         state, found = self.state, []
@@ -136,13 +140,24 @@ class Policy:
         fall = torch.linspace(1, 0, steps + 1).tolist()
         looking = [tokens.spread(torch.cat([now * unknown[..., :-1], unknown[..., -1:]], dim=-1)) for now in fall]
         acting = [self.acting(seen, now) for now in fall]
+        before = self.past[-1][0] if self.past else None
         with torch.no_grad():
             for number in range(count):
                 begins = torch.full((episodes, 1, 1), float(not self.past and number == 0))
                 state = self.denoiser.prepare(state)
                 noise = draw_noise(self.generators, (episodes, 1, tokens.size))
                 noise[..., tokens.seen_size :] *= self.temperature
-                found.append(self.denoised(noise, [*looking, *acting[1:]], begins, state))
+                token = self.denoised(noise, looking, begins, state)
+                if felt is not None and before is not None:
+                    told = felt(
+                        {name: values[:, 0] for name, values in tokens.seen(before).items()},
+                        tokens.actions(before)[:, 0],
+                        {name: values[:, 0] for name, values in tokens.seen(token).items()},
+                    )
+                    known, _ = tokens.known(dict(told))
+                    token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
+                before = self.denoised(token, acting, begins, state)
+                found.append(before)
                 state = self.denoiser.observe(found[-1], begins, state)
         together = torch.cat(found, dim=1)
         return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), over=tokens.over(together))

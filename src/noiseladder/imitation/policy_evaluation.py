@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .disturbances import Blackout, Disturbance
-from .fruit_swap import FruitSwap
+from .fruit_swap import REST_STEPS, FruitSwap
 from .policy import Level, Policy, Trust
 from .tabletop import CAMERAS, FRUITS
 
@@ -68,7 +68,10 @@ def live_with(
     memory: int | None = None,
     film: bool = False,
 ) -> LivedEpisode:
-    """One episode of the fruit swap, to its success, its time limit or the policy's own end."""
+    """One episode of the fruit swap, to its success, its time limit or the policy's own end.
+
+    After its own end the arm stays where it is for as long as fruits have to rest: they decide, not who is first.
+    """
     observation = world.reset(seed, disturbances)
     policy.reset()
     frames, moves, spent, over = [], [], 0.0, False
@@ -89,6 +92,10 @@ def live_with(
             over = world.over
             if over:
                 break
+    for _ in range(REST_STEPS):
+        if world.over:
+            break
+        world.step(np.zeros(4), look=False)
     return LivedEpisode(seed, world.succeeded, world.steps, policy.finished, tuple(moves), spent, tuple(frames))
 
 
