@@ -1,6 +1,7 @@
 """Imitation with memory: the fruit swap lived with much and little memory, with trouble, and from dreams; two routes.
 
     .venv/bin/python benchmarks/imitation.py [--quick] [--model swap] [--only success knocked ...] [--keep FILE]
+        [--rivals RUN ...]
 
 Claims: with its memory the policy swaps the fruits, without it it cannot, and its ceiling then is that of a script
 which sees the picture and draws the hidden phase; a camera that is covered costs little when it is read at a higher
@@ -42,9 +43,10 @@ from noiseladder.imitation.policy_evaluation import (
 from noiseladder.imitation.suspicion import LIMITS, Suspicion
 from noiseladder.imitation.two_routes import sail
 from noiseladder.recipes import routes
-from noiseladder.recipes.trained_swap import WEIGHTS, find, load_policy
+from noiseladder.recipes.trained_swap import STEPS, WEIGHTS, find, load_policy
 from noiseladder.training import seeded, train
 from noiseladder.training.durable import replace_text
+from noiseladder.training.run import read_recipe_file
 
 FIRST_SEED = 100_000
 MEMORIES = (1, 2, 4, 8, 16)
@@ -63,6 +65,7 @@ class Run:
     some: int
     model: str
     keep: Path | None
+    rivals: tuple[str, ...] = ()
     rows: dict[str, Row] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -273,6 +276,16 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
             imagined_swapped=row["imagined swapped"] / row["of"], replayed_swapped=row["replayed swapped"] / row["of"]
         )
 
+    def rivals() -> None:
+        for folder in run.rivals:
+            lesson = read_recipe_file(Path(folder))["lesson"].lower().replace("_", "-")
+            none = lesson == "memoryless"
+            rival = load_policy(folder, SAMPLED if none else STEPS)
+            key, memory = f"success_rival_{lesson.replace('-', '_')}", 0 if none else None
+            steps = read_recipe_file(Path(folder))["steps"]
+            row = run.row(f"{key} {steps}", some, partial(lived, world, rival, some, memory=memory))
+            show(run, key, f"trained as {lesson}, {steps} steps, the same network", row)
+
     def two_routes() -> None:
         steps, boats = (150, 200) if run.quick else (1500, 1000)
         for key, cloning in (("routes_crashes", False), ("routes_crashes_cloning", True)):
@@ -283,7 +296,8 @@ def sections(run: Run) -> dict[str, Callable[[], None]]:
 
     return {
         "success": success, "knocked": knocked, "occluded": occluded, "memoryless": memoryless, "dreams": dreams,
-        "sampled": sampled, "hand": hand, "others": others, "surprise": surprise, "routes": two_routes,
+        "sampled": sampled, "hand": hand, "others": others, "surprise": surprise, "rivals": rivals,
+        "routes": two_routes,
         "memory": memory, "trust": trust,
     }  # fmt: skip
 
@@ -343,11 +357,14 @@ def main() -> None:
     parser.add_argument("--some", type=int, help="episodes of the others (60)")
     parser.add_argument("--only", nargs="+", help="parts of the table")
     parser.add_argument("--keep", type=Path, help="file to which finished rows go, and from which they come")
+    parser.add_argument(
+        "--rivals", nargs="+", default=(), help="run folders of `train swap --lesson cloning` and others"
+    )
     parser.add_argument("--picture", type=Path, help="where to draw success against memory and trust, a PNG")
     chosen = parser.parse_args()
     many, some = (chosen.many or 4, chosen.some or 2) if chosen.quick else (chosen.many or 200, chosen.some or 60)
     torch.set_num_threads(1)
-    run = Run(chosen.quick, many, some, chosen.model, chosen.keep)
+    run = Run(chosen.quick, many, some, chosen.model, chosen.keep, tuple(chosen.rivals))
     if chosen.keep is not None and chosen.keep.is_file():
         kept = json.loads(chosen.keep.read_text(encoding="utf-8"))
         run = replace(run, rows=kept["rows"] if kept["model"] == run.digest else {})

@@ -62,8 +62,12 @@ def sent_on(before: Mapping[str, Tensor], actions: Tensor, after: Mapping[str, T
     return {**after, STATE: state}
 
 
-def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 8, felt: Felt | None = sent_on) -> Dream:
-    """Look once at the beginning of an episode, then only imagine: what is done, what is seen next, and so on."""
+def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 1, felt: Felt | None = sent_on) -> Dream:
+    """Look once at the beginning of an episode, then only imagine: what is done, what is seen next, and so on.
+
+    steps: of denoising, for what is seen and again for what is done; 1 imagines what happens on average, and more one
+    of what may happen. felt: see `Policy.imagine`.
+    """
     observation = world.reset(seed)
     policy.reset()
     chunk = policy.knowledge.tokens.chunk
