@@ -43,7 +43,8 @@ from noiseladder.imitation.policy_evaluation import (
 from noiseladder.imitation.suspicion import LIMITS, Suspicion
 from noiseladder.imitation.two_routes import sail
 from noiseladder.recipes import routes
-from noiseladder.recipes.trained_swap import STEPS, WEIGHTS, find, load_policy
+from noiseladder.recipes.run_folders import WEIGHTS, find_run
+from noiseladder.recipes.trained_swap import STEPS, load_policy, shipped
 from noiseladder.training import seeded, train
 from noiseladder.training.durable import replace_text
 from noiseladder.training.run import read_recipe_file
@@ -79,9 +80,14 @@ class Run:
         return self.rows[key]
 
     @property
+    def folder(self) -> Path:
+        """Of the model."""
+        return find_run(self.model, shipped(), "swap")
+
+    @property
     def digest(self) -> str:
         """Of the weights, so that rows of another model are not taken for these."""
-        return hashlib.sha256((find(self.model) / WEIGHTS).read_bytes()).hexdigest()[:16]
+        return hashlib.sha256((self.folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
     def put(self, **found: float) -> None:
         """Figures for the last line; what is not a number is left out."""
@@ -378,7 +384,7 @@ def main() -> None:
             part()
     if chosen.picture is not None:
         draw(run, chosen.picture)
-    log = find(run.model) / "metrics.csv"
+    log = run.folder / "metrics.csv"
     if log.is_file():
         header, *_, last = log.read_text(encoding="utf-8").splitlines()
         run.put(train_minutes=float(dict(zip(header.split(","), last.split(",")))["seconds"]) / 60)
