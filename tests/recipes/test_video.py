@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from noiseladder.cli import main
+from noiseladder.networks import SpatialNetwork
 from noiseladder.recipes import trained_world
 from noiseladder.recipes.real_walks import idle_actions, real_walks
 from noiseladder.recipes.run_folders import find_run
@@ -97,6 +98,31 @@ def test_a_run_may_begin_with_the_weights_of_another(cached: Path, tmp_path: Pat
     assert main(train_video(tmp_path / "run", **changed)) == 0
     one, other = (read_tensors(folder / "run" / "weights.safetensors")[0] for folder in (cached, tmp_path))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_a_world_may_keep_the_places_of_a_frame(cached: Path, tmp_path: Path) -> None:
+    assert main([*train_video(tmp_path / "run", steps=1), "--spatial"]) == 0
+    world = trained_world.load(tmp_path / "run")
+    assert isinstance(world.denoiser.network, SpatialNetwork)
+    model = world.model()
+    model.reset(*world.beginnings[0], seed=0)
+    assert model.step(1).shape == (64, 64, 3)
+
+
+def test_a_decoder_learns_on_while_frames_become_the_same_vectors(
+    cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = cached / "run" / "autoencoder.safetensors"
+    options = {name: TINY[name] for name in ("data", "episodes", "episode-frames", "depth", "batch", "threads")}
+    words = ["train", "autoencoder", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+    words += ["--keep-vectors", "--contrast", "1", "--steps", "2", "--folder", str(tmp_path / "on")]
+    assert main(words) == 2
+    assert "keep_vectors needs weights to start from" in capsys.readouterr().err
+    assert main([*words, "--start", str(first)]) == 0
+    one, other = (read_tensors(path)[0] for path in (first, tmp_path / "on" / "weights.safetensors"))
+    changed = {name for name in one if not torch.equal(one[name], other[name])}
+    assert changed
+    assert all(name.startswith("network.grow") for name in changed)
 
 
 def test_dreams_are_filmed_beside_the_real_world(
