@@ -56,7 +56,7 @@ class Lesson(Enum):
 class Swap(TrainingOptions):
     """Learn to swap two fruits by way of a third plate, from pictures of somebody who does."""
 
-    steps: int = 1500
+    steps: int = 2400
     demonstrations: Path | None = None
     """Folder of demonstrations, your own ones too: LeRobot v3, zarr or npz. Without it, or where it is not there yet,
     those of the fruit swap are recorded, in the cache ($NOISELADDER_CACHE)."""
@@ -89,8 +89,8 @@ class Swap(TrainingOptions):
     blocks: int = 3
     """Blocks of what reads a token, given the memory."""
     average: float = 0.997
-    validate_every: int = 150
-    checkpoint_every: int = 150
+    validate_every: int = 400
+    checkpoint_every: int = 400
 
 
 def network(options: Swap, tokens: PolicyTokens) -> SplitNetwork:
