@@ -7,13 +7,14 @@ An energy takes an `Outlook` and returns (B,). Yours may be any function of it:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .knowledge import Knowledge
 from .planner import Context
+from .roads import FAR
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,25 @@ class Arrival:
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
-        tokens = outlook.knowledge.tokens
         still = missing(outlook, self.softness)
-        beyond = (left(outlook, outlook.positions[:, -1:], self.roads)[:, 0] - tokens.near).clamp(min=0)
-        return still.sum(dim=1) + still[:, -1] * beyond / (self.pace * tokens.speed)
+        return still.sum(dim=1) + still[:, -1] * beyond(outlook, self.pace, self.roads)
+
+
+@dataclass(frozen=True)
+class Away:
+    """Expected steps that are not spent near the goal, be it before the plan arrives or after it has left again.
+
+    As `Arrival`, but who has arrived is asked to stay. softness, pace, roads: as there.
+    """
+
+    softness: float = 0.25
+    pace: float = 0.7
+    roads: bool = True
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        away = outside(outlook, self.softness)
+        return away.sum(dim=1) + away[:, -1] * beyond(outlook, self.pace, self.roads)
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,25 @@ class Obstacle:
         apart = (outlook.positions - point(self.centre, outlook)).norm(dim=-1)
         depth: Tensor = ((self.radius + self.margin - apart) / self.radius).relu().sum(dim=1)
         return depth
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """`cost` for coming into a circle at all, once: a wall that no recording knows.
+
+    Unlike an `Obstacle` it does not matter how deep or how long: no plan that is blocked is better for being quick.
+    softness: width of its edge, in the units of the centre.
+    """
+
+    centre: tuple[float, ...]
+    radius: float
+    cost: float
+    softness: float = 0.02
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        apart = (outlook.positions - point(self.centre, outlook)).norm(dim=-1)
+        return self.cost * torch.sigmoid((self.radius - apart) / self.softness).amax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -175,6 +210,41 @@ class Gold:
 
 
 @dataclass(frozen=True)
+class Onward:
+    """Another energy, of a plan that then goes on along the recorded road to the goal.
+
+    A plan is told what lies ahead of it, a wall that no road knows or gold, before it has come there, and without a
+    call of the network. pace: the share of full speed at which it goes on. What follows a plan does not move smoothly
+    with it: this is for choosing among plans (best of n, tree), its gradient is that of the plan alone.
+    """
+
+    energy: Energy
+    pace: float = 0.7
+
+    def __call__(self, outlook: Outlook) -> Tensor:
+        """(B,)."""
+        tokens, roads = outlook.knowledge.tokens, outlook.knowledge.roads
+        ends, goal = outlook.positions[:, -1].detach(), outlook.goal
+        led = (roads.apart(ends) <= FAR * roads.size) & roads.ways[roads.place(ends), roads.place(goal)].isfinite()
+        if not bool(led.any()):
+            return self.energy(outlook)
+        way = roads.way(ends[led], goal[led], self.pace * tokens.speed)[:, 1:]
+        count = -(-way.shape[1] // tokens.steps) * tokens.steps
+        # From where no road leads on, a plan stays where it is.
+        ahead = ends[:, None].repeat(1, count, 1)
+        ahead[led] = torch.cat([way, way[:, -1:].expand(-1, count - way.shape[1], -1)], dim=1)
+        near = ((ahead - goal[:, None]).norm(dim=-1) <= tokens.near).to(outlook.rewards)
+        rewards = near.unflatten(1, (-1, tokens.steps)).sum(dim=2)
+        return self.energy(
+            replace(
+                outlook,
+                positions=torch.cat([outlook.positions, ahead], dim=1),
+                rewards=torch.cat([outlook.rewards, rewards], dim=1),
+            )
+        )
+
+
+@dataclass(frozen=True)
 class Total:
     """The weighted sum of energies, each a pair (weight, energy)."""
 
@@ -185,14 +255,26 @@ class Total:
         return torch.stack([weight * energy(outlook) for weight, energy in self.parts]).sum(dim=0)
 
 
-def missing(outlook: Outlook, softness: float) -> Tensor:
-    """(B, S) how little a plan has been at its goal up to each step: 1 before, 0 after, smooth between.
+def outside(outlook: Outlook, softness: float) -> Tensor:
+    """(B, S) how far each step is from being near the goal: 1 outside, 0 near, smooth between.
 
     softness: width of the edge of "near", in full-speed tokens.
     """
     tokens = outlook.knowledge.tokens
     apart = (outlook.positions - outlook.goal[:, None]).norm(dim=-1)
-    return torch.sigmoid((apart - tokens.near) / (softness * tokens.stride)).cumprod(dim=1)
+    return torch.sigmoid((apart - tokens.near) / (softness * tokens.stride))
+
+
+def missing(outlook: Outlook, softness: float) -> Tensor:
+    """(B, S) how little a plan has been at its goal up to each step: 1 before, 0 after, smooth between."""
+    return outside(outlook, softness).cumprod(dim=1)
+
+
+def beyond(outlook: Outlook, pace: float, roads: bool) -> Tensor:
+    """(B,) steps from a plan's end until the goal is near, at this share of full speed."""
+    tokens = outlook.knowledge.tokens
+    far = (left(outlook, outlook.positions[:, -1:], roads)[:, 0] - tokens.near).clamp(min=0)
+    return far / (pace * tokens.speed)
 
 
 def left(outlook: Outlook, positions: Tensor, roads: bool) -> Tensor:

@@ -166,6 +166,10 @@ class PlanTokens:
         """Tokens (B, T, D) -> (B, T), steps near the goal in each token."""
         return self.steps * (tokens[..., self.sizes[0]] + 1) / 2
 
+    def velocity(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, T, D) -> velocities at their ends (B, T, P); of a body that has none, none (B, T, 0)."""
+        return 0.5 * self.limit * tokens[..., self.size - (self.axes if self.limit else 0) :]
+
     def moved(self, tokens: Tensor, shift: Tensor) -> Tensor:
         """Tokens (B, T, D) that begin somewhere else by `shift` (B, P): the first one's path leads there first."""
         first = self.sizes[0] + self.sizes[1]

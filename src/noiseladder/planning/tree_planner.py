@@ -26,7 +26,7 @@ from .keyed_noise import EpisodeKeys, Keys, uniform
 from .knowledge import Knowledge
 from .planner import Context, Plan, Planner, road_ahead
 from .roads import FAR
-from .search import Children, Leaves, SearchOptions, Tree, Widening, plant, principal_path, reroot, search
+from .search import Children, Index, Leaves, SearchOptions, Tree, Widening, plant, principal_path, reroot, search
 
 WANDER = 3
 """Stream of a node's random numbers; those below it belong to `DiffusionTree`."""
@@ -34,10 +34,12 @@ WANDER = 3
 
 @dataclass(frozen=True)
 class Journey(State):
-    """A node's state: what the model imagines, and all tokens (B, t, D) since the tree was planted."""
+    """A node's state: what the model imagines, all tokens (B, t, D) since the tree was planted, and the road (B,) that
+    the last ones took (`Proposals.targets`)."""
 
     imagined: Imagined
     tokens: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Proposals:
     free: bool = False
     jumps: Jumps | None = None
     lost: float = 1000.0
+    persist: float = 0.5
 
     @property
     def turns(self) -> int:
@@ -71,7 +74,8 @@ class Proposals:
         past, asked = leaves.states.tokens, torch.from_numpy(leaves.chance)
         here = self.ends(past)
         begin, weights = self.thrown(here, asked, leaves)
-        condition = self.condition(begin, leaves)
+        target = self.targets(leaves, leaves.states.target)
+        condition = self.condition(torch.cat([begin, self.velocities(past)], dim=1), target)
         problem = replace(self.problem, condition=lambda _: condition)
         with torch.no_grad():
             children = problem(replace(leaves, states=leaves.states.imagined))
@@ -86,7 +90,7 @@ class Proposals:
             chance = (self.jumps.entered(self.ends(tokens)) >= 0) & ~ended
             values = torch.where(ended, -self.lost, values)
             values = torch.where(chance, -self.behind(tokens), values)
-        state = Journey(replace(children.states, tokens=fresh), tokens)
+        state = Journey(replace(children.states, tokens=fresh), tokens, target)
         return Children(state, torch.zeros_like(values), values, ended, chance, weights)
 
     def behind(self, tokens: Tensor) -> Tensor:
@@ -121,19 +125,42 @@ class Proposals:
             return self.context.positions(past)[:, -1]
         return self.context.observation[:, : self.context.knowledge.tokens.axes].expand(len(past), -1)
 
-    def condition(self, position: Tensor, leaves: Leaves) -> Tensor:
-        """Conditions (B, c, C) of new chunks that begin at these positions (B, P)."""
+    def turn(self, slots: Index) -> Index:
+        """Kinds of proposals by slots: each place once, as its road is always the same, then the others in turn."""
+        others, places = int(self.wander) + int(self.free), len(self.places)
+        if not others:
+            return slots % places
+        return np.where(slots < places, slots, places + (slots - places) % others)
+
+    def velocities(self, past: Tensor) -> Tensor:
+        """How fast journeys (B, t, D) are at their ends: (B, P), or (B, 0) for a body without inertia."""
+        tokens = self.context.knowledge.tokens
+        if past.shape[1]:
+            return tokens.velocity(past)[:, -1]
+        return self.context.observation[:, tokens.axes :].expand(len(past), -1)
+
+    def targets(self, leaves: Leaves, before: Tensor) -> Tensor:
+        """The road that each new chunk takes, (B,): a place's number, then those of recorded places; -1 for none.
+
+        before: (B,), those that their parents took.
+        """
+        places, roads = len(self.places), self.context.knowledge.roads
+        turn = torch.from_numpy(np.where(leaves.chance, 0, self.turn(leaves.slots)))
+        drawn, kept = uniform(leaves.keys, stream=WANDER, count=2).T
+        target = places + torch.from_numpy((drawn * len(roads.centres)).astype(np.int64))
+        target = torch.where((before >= places) & torch.from_numpy(kept < self.persist), before, target)
+        return torch.where(turn < places, turn, torch.where(turn < places + int(self.wander), target, -1))
+
+    def condition(self, observation: Tensor, target: Tensor) -> Tensor:
+        """Conditions (B, c, C) of new chunks that begin at observations (B, O), on the roads to `target` (B,)."""
         knowledge, chunk = self.context.knowledge, self.problem.shape[0]
-        condition = position.new_zeros(len(position), chunk, knowledge.tokens.condition_size)
-        turn, roads = torch.from_numpy(np.where(leaves.chance, 0, leaves.slots % self.turns)), knowledge.roads
-        drawn = torch.from_numpy((uniform(leaves.keys, stream=WANDER)[:, 0] * len(roads.centres)).astype(np.int64))
-        targets = torch.cat([self.places, roads.centres])
-        target = torch.where(turn < len(self.places), turn, len(self.places) + drawn)
+        condition = observation.new_zeros(len(observation), chunk, knowledge.tokens.condition_size)
         # What is imagined may leave all that was ever visited: no road leads on from there.
-        there = roads.apart(position) <= FAR * roads.size
-        led = (turn < len(self.places) + int(self.wander)) & there
+        there = knowledge.roads.apart(observation[:, : knowledge.tokens.axes]) <= FAR * knowledge.roads.size
+        led = (target >= 0) & there
         if bool(led.any()):
-            condition[led] = road(knowledge, position[led], targets[target[led]], chunk)[0]
+            targets = torch.cat([self.places, knowledge.roads.centres])
+            condition[led] = road(knowledge, observation[led], targets[target[led]], chunk)[0]
         return condition
 
 
@@ -176,7 +203,7 @@ class TreePlanner:
         lost: float = 1000.0,
         steps: int = 2,
         options: SearchOptions | None = None,
-        tolerance: float = 0.25,
+        tolerance: float = 0.1,
         seed: int = 0,
     ) -> None:
         if budget < 1 or chunk < 1 or steps < 1 or (execute is not None and execute < 1):
@@ -237,7 +264,9 @@ class TreePlanner:
         plan = self.told(observation, goal, plans)
         for row, (tree, proposals, path) in enumerate(trees):
             nodes = plan.actions.shape[1] // (chunk * steps)
-            self.grown[row] = Grown(tree, proposals, path[nodes], plan.positions[row, nodes * chunk * steps - 1])
+            after = tree.state(np.array([path[nodes]]))
+            assert isinstance(after, Journey)
+            self.grown[row] = Grown(tree, proposals, path[nodes], proposals.ends(after.tokens)[0])
         return plan
 
     def told(self, observation: Tensor, goal: Tensor, plans: list[Tensor]) -> Plan:
@@ -255,7 +284,7 @@ class TreePlanner:
         """The sub-tree of what was done, if all went as planned, otherwise a new tree."""
         knowledge, axes = self.knowledge, self.knowledge.tokens.axes
         position = observation[:, :axes]
-        condition, off = road(knowledge, position, goal, 1)
+        condition, off = road(knowledge, observation, goal, 1)
         if not self.roads:
             condition, off = torch.zeros_like(condition), torch.zeros_like(off)
         known, levels = knowledge.tokens.known(observation, off)
@@ -265,14 +294,14 @@ class TreePlanner:
         if old is not None and self.agrees(old, position[0], goal):
             journey = old.tree.state(np.array([old.node]))
             assert isinstance(journey, Journey)
-            tree = reroot(old.tree, old.node, Journey(Imagined(memory, journey.imagined.tokens), journey.tokens))
+            tree = reroot(old.tree, old.node, replace(journey, imagined=Imagined(memory, journey.imagined.tokens)))
             self.kept += len(tree) - 1
             return old.proposals, tree
         places = torch.cat([goal, self.places]) if self.roads else self.places
         context = Context(observation, goal, knowledge)
         proposals = Proposals(self.problem, self.energy, context, places, self.wander, self.free, self.jumps, self.lost)
-        nowhere = torch.zeros(1, 0, knowledge.tokens.size)
-        return proposals, plant(Journey(self.problem.root(memory), nowhere), key=key)
+        nowhere, nobody = torch.zeros(1, 0, knowledge.tokens.size), torch.full((1,), -1)
+        return proposals, plant(Journey(self.problem.root(memory), nowhere, nobody), key=key)
 
     def agrees(self, old: Grown, position: Tensor, goal: Tensor) -> bool:
         """Whether a tree foresaw where the body is now (P,), on its way to the same goal (1, P), and goes on there."""
@@ -283,14 +312,9 @@ class TreePlanner:
         return same and apart <= self.tolerance * self.knowledge.tokens.stride
 
 
-def road(knowledge: Knowledge, position: Tensor, place: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """The road ahead from positions (B, P) to places (B, P), as conditions (B, T, C), and how far off it they are."""
-    way = knowledge.roads.way(position, place, knowledge.stories.spacing)
-    observation, body = position, knowledge.body
-    if body.limit is not None:
-        # How fast the body is there is not known here: on its way it mostly is as fast as it can.
-        ahead = way[:, min(5, way.shape[1] - 1)] - way[:, 0]
-        observation = torch.cat([position, body.limit * ahead / ahead.abs().amax(1, keepdim=True).clamp(min=1e-6)], 1)
+def road(knowledge: Knowledge, observation: Tensor, place: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """The road ahead of observations (B, O) to places (B, P), as conditions (B, T, C), and how far off it they are."""
+    way = knowledge.roads.way(observation[:, : knowledge.tokens.axes], place, knowledge.stories.spacing)
     return road_ahead(knowledge, way, observation, tokens)
 
 
