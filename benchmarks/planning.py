@@ -32,7 +32,7 @@ from noiseladder.networks import MinGRUNetwork
 from noiseladder.planning.choosing import BestOf, ParticlePlanner
 from noiseladder.planning.demonstrator import Demonstrator
 from noiseladder.planning.diffusion_tree import DiffusionTree, expansions_per_second
-from noiseladder.planning.energies import Arrival, ToGoal
+from noiseladder.planning.energies import Arrival, Away, Onward, ToGoal
 from noiseladder.planning.evaluation import (
     HEADER,
     Evaluation,
@@ -325,8 +325,8 @@ def choosing(run: Run) -> None:
         return
     planners: dict[str, Planner] = {
         "ours, one plan": ours(model),
-        "ours, best of 16": BestOf(ours(model), Arrival(), 16),
-        "ours, tree of 64": TreePlanner(model.denoiser, model.knowledge, Arrival(), budget=64, execute=1),
+        "ours, best of 16": BestOf(ours(model), Away(), 16),
+        "ours, tree of 64": TreePlanner(model.denoiser, model.knowledge, Away(), budget=64, execute=1),
     }
     for label, found in compared(run, name, planners, seeds).items():
         norms = problem(name).norms
@@ -415,8 +415,9 @@ def doors(run: Run) -> None:
     denoiser, knowledge, chunk = model.denoiser, model.knowledge, 3
 
     def tree(task: Task, budget: int) -> TreePlanner:
-        options = SearchOptions(batch=32, exploration=1.0, decisions=Widening(2.0, 0.5), depth=8)
-        return TreePlanner(denoiser, knowledge, task.energy, budget, chunk, options=options)
+        # Few children and much exploration: the way around begins with steps that look worse than all others.
+        options = SearchOptions(batch=32, exploration=2.0, decisions=Widening(3.0, 0.3), depth=8)
+        return TreePlanner(denoiser, knowledge, Onward(task.energy), budget, chunk, options=options)
 
     rows: dict[str, Callable[[Task], Planner]] = {
         "one plan": lambda task: ours(model),

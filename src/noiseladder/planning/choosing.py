@@ -81,9 +81,8 @@ class ParticlePlanner(Planner):
     def sample(self, condition: Tensor, state: State, context: Context) -> Tensor:
         """Tokens (B, T, D) of plans with this condition (B, T, C) after this state."""
         episodes, horizon = condition.shape[:2]
-        denoiser = self.denoiser if self.guide is None else self.guide(self.denoiser, context)
         *_, last = particles(
-            denoiser,
+            self.guided(context, horizon),
             self.noise(episodes * self.count, horizon).unflatten(0, (episodes, self.count)),
             self.matrix(horizon, self.steps),
             OfTokens(self.energy, context),

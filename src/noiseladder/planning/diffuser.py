@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from noiseladder.diffusion.denoiser import Denoised, Denoiser
-from noiseladder.diffusion.guidance import Guided
+from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.sampling import final, sample
 from noiseladder.diffusion.scheduling_matrix import full_sequence
-from noiseladder.diffusion.state import State
 from noiseladder.diffusion.training_levels import DrawLevels
 from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 from .keyed_noise import EpisodeKeys, normal
+from .pinned import Pinned
 from .recordings import Recording
 
 KIND = "windows of a recording"
@@ -162,29 +161,6 @@ class BetweenEnds:
         """Draw levels."""
         levels = self.sampler(sequences, length, generator)[..., None].expand(-1, -1, self.tokens.size)
         return torch.where(self.tokens.pinned(), 0.0, levels)
-
-
-@dataclass(frozen=True)
-class Pinned(Guided):
-    """Values known in advance are shown to the denoiser, clean, in every step (Diffuser's conditioning).
-
-    Unlike `Inpainted` it tells the network so: its denoiser takes levels of parts. known: (B, T, D); where: bool.
-    """
-
-    known: Tensor
-    where: Tensor
-
-    def __call__(
-        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
-    ) -> Denoised:
-        """The denoiser's guesses with the known values put in."""
-        shown = torch.where(self.where, 0.0, levels[..., None].expand(noisy.shape))
-        denoised = self.denoiser(torch.where(self.where, self.known, noisy), shown, condition, state)
-        alpha, sigma = self.schedule.shares(levels, noisy)
-        noise = (noisy - alpha * self.known) / sigma.masked_fill(sigma == 0, 1.0)
-        return Denoised(
-            torch.where(self.where, self.known, denoised.clean), torch.where(self.where, noise, denoised.noise)
-        )
 
 
 class DiffuserPlanner:

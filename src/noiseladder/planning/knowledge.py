@@ -32,7 +32,9 @@ class Knowledge:
     jumps: Jumps = field(default_factory=lambda: Jumps.none(0))
 
     @classmethod
-    def learn(cls, recording: Recording, steps: int, near: float, source: str = "") -> Knowledge:
+    def learn(
+        cls, recording: Recording, steps: int, near: float, source: str = "", observation_first: bool = False
+    ) -> Knowledge:
         """Learn all from a recording; `steps` world steps in a token, a goal is reached within `near`."""
         body = Body.learn(recording)
         roads = Roads.learn(recording, body.axes)
@@ -45,6 +47,7 @@ class Knowledge:
             middle=tuple(((low + high) / 2).tolist()),
             extent=(high - low).max().item() / 2,
             near=near,
+            observation_first=observation_first,
         )
         return cls(roads, body, tokens, source, Jumps.learn(recording, roads))
 

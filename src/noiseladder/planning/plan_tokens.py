@@ -1,6 +1,7 @@
 """The token of a plan is an action and its consequence, for several steps at once: [a, r, o'].
 
-The observation before the first action is known already, so it does not belong to the token (Chen et al., 2024). The
+The observation before the first action is known already, so it does not belong to the token (Chen et al., 2024).
+`observation_first` is the other layout, Diffuser's [o, a, r] (Janner et al., 2022), to compare with. The
 condition of a token is the road ahead: some points of a way, seen from the point of it that the body has reached.
 At a goal all of these are 0, so one more value says that there is a road: 1, or 0 where none is told.
 """
@@ -25,7 +26,8 @@ class PlanTokens:
     steps: K world steps in a token. axes: P of positions, actions and, where `limit` is above 0, velocities. speed:
     distance of one step at full speed; limit: the highest velocity, 0 without inertia. middle: (P,), extent: where
     positions are. near: a reward is to be this close to the goal. reaches: how far ahead the points of the road are
-    that a condition shows, in full-speed tokens.
+    that a condition shows, in full-speed tokens. observation_first: the landing is where the token began, which is
+    known of a plan's first token and sampled with the actions of the others.
 
     A token: K actions, the share of its steps that are near the goal, K positions from where it began, then the
     landing: its last position as it is and in sines of several wavelengths, its velocity, and how far it is off the
@@ -40,6 +42,7 @@ class PlanTokens:
     extent: float
     near: float
     reaches: tuple[float, ...] = (0.75, 1.5, 2.5, 4.0)
+    observation_first: bool = False
 
     @property
     def stride(self) -> float:
@@ -85,19 +88,19 @@ class PlanTokens:
         after = story.observations[rows, passed]
         begin = when[:, ::steps].clamp(min=0)
         goal = story.way[:, -1]
-        off = (
-            on_way(story.way, story.progress[rows, passed[:, steps - 1 :: steps]]) - after[:, steps - 1 :: steps, :axes]
-        )
+        seen = begin if self.observation_first else passed[:, steps - 1 :: steps]
+        landing = story.observations[rows, seen]
         values = self.join(
             actions=torch.where(begun[..., None], story.actions[rows, when.clamp(min=0)], 0.0),
             near=((after[..., :axes] - goal[:, None]).norm(dim=-1) <= self.near).float(),
             path=(after[..., :axes].unflatten(1, (tokens, steps)) - story.observations[rows, begin][:, :, None, :axes]),
-            landing=after[:, steps - 1 :: steps],
-            off=off,
+            landing=landing,
+            off=on_way(story.way, story.progress[rows, seen]) - landing[..., :axes],
         )
         conditions = self.condition(story.way, story.progress[rows, begin], story.spacing)
-        # The first token stands for what is known before a plan; all that is known then is the road from there on.
-        conditions[:, 0] = conditions[:, min(1, tokens - 1)]
+        if not self.observation_first:
+            # The first token stands for what is known before a plan; all that is known then is the road from there on.
+            conditions[:, 0] = conditions[:, min(1, tokens - 1)]
         return values, conditions
 
     def join(self, actions: Tensor, near: Tensor, path: Tensor, landing: Tensor, off: Tensor) -> Tensor:
@@ -167,7 +170,7 @@ class PlanTokens:
         return self.steps * (tokens[..., self.sizes[0]] + 1) / 2
 
     def velocity(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, T, D) -> velocities at their ends (B, T, P); of a body that has none, none (B, T, 0)."""
+        """Tokens (B, T, D) -> velocities at their landings (B, T, P); of a body that has none, none (B, T, 0)."""
         return 0.5 * self.limit * tokens[..., self.size - (self.axes if self.limit else 0) :]
 
     def moved(self, tokens: Tensor, shift: Tensor) -> Tensor:

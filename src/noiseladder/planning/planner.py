@@ -17,6 +17,7 @@ from noiseladder.diffusion.state import State
 
 from .keyed_noise import EpisodeKeys, child_keys, normal
 from .knowledge import Knowledge
+from .pinned import Pinned
 from .plan_tokens import on_way
 
 Guide = Callable[[Denoises, "Context"], Denoises]
@@ -25,11 +26,15 @@ Guide = Callable[[Denoises, "Context"], Denoises]
 
 @dataclass(frozen=True)
 class Context:
-    """What a guide is told: where plans begin (B, O), their goals (B, G) and the knowledge to read tokens with."""
+    """What a guide is told: where plans begin (B, O), their goals (B, G) and the knowledge to read tokens with.
+
+    first: (B, 1, D), a plan's first token, of which the landing is known, where tokens begin with their observation.
+    """
 
     observation: Tensor
     goal: Tensor
     knowledge: Knowledge
+    first: Tensor | None = None
 
     def positions(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T, D) -> positions (B, T K, P), differentiable."""
@@ -121,8 +126,11 @@ class Planner:
         condition, off = road_ahead(self.knowledge, way, observation, horizon)
         if not self.road:
             condition, off = torch.zeros_like(condition), torch.zeros_like(off)
+        known, levels = tokens.known(observation, off)
+        if tokens.observation_first:
+            state = self.denoiser.initial_state(len(observation))
+            return condition, state, Context(observation, goal, self.knowledge, known), way
         with torch.no_grad():
-            known, levels = tokens.known(observation, off)
             state = self.denoiser.observe(known, condition[:, :1], None, levels)
         return condition, state, Context(observation, goal, self.knowledge), way
 
@@ -145,8 +153,7 @@ class Planner:
     def rows(self, condition: Tensor, state: State, context: Context) -> tuple[Tensor, Iterator[Tensor]]:
         """The scheduling matrix of these plans, and their tokens (B, T, D) at each row of it."""
         count, horizon = condition.shape[:2]
-        noise = self.noise(count, horizon)
-        denoiser = self.denoiser if self.guide is None else self.guide(self.denoiser, context)
+        noise, denoiser = self.noise(count, horizon), self.guided(context, horizon)
         matrix, given = self.matrix(horizon, self.steps), None
         if self.warm is not None and self.last is not None and len(self.last.tokens) == count:
             kept = self.last.tokens[:, self.execute :][:, :horizon]
@@ -157,6 +164,16 @@ class Planner:
                 levels = torch.full((count, again), self.warm)
                 noise[:, :again] = self.denoiser.schedule.mix(kept, noise[:, :again], levels)
         return matrix, sample(denoiser, noise, matrix, condition, state, self.step, given)
+
+    def guided(self, context: Context, horizon: int) -> Denoises:
+        """The denoiser of plans of `horizon` tokens: it knows what is known, and is guided if that is wanted."""
+        denoiser: Denoises = self.denoiser
+        if context.first is not None:
+            known = torch.nn.functional.pad(context.first, (0, 0, 0, horizon - 1))
+            where = torch.zeros_like(known, dtype=torch.bool)
+            where[:, 0, self.knowledge.tokens.parts[0] :] = True
+            denoiser = Pinned(denoiser, known, where)
+        return denoiser if self.guide is None else self.guide(denoiser, context)
 
     def noise(self, count: int, horizon: int) -> Tensor:
         """Noise (B, T, D) that belongs to an episode, the number of its plan and the token, whatever the batch.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from .energies import Arrival, Energy, Gold, Obstacle, Total
+from .energies import Arrival, Blocked, Energy, Gold, Total
 from .evaluation import HasActions, Planner, live
 from .knowledge import Knowledge
 from .question import Question
@@ -82,9 +82,12 @@ def gold_tasks(
 
 
 def blocked_tasks(
-    knowledge: Knowledge, count: int, seed: int = 0, steps: int = 400, radius: float = 0.45, force: float = 20.0
+    knowledge: Knowledge, count: int, seed: int = 0, steps: int = 400, radius: float = 0.45, margin: float = 0.08
 ) -> list[Task]:
-    """A block in the middle of the recorded road, where a longer way exists that the roads' lengths do not tell."""
+    """A block in the middle of the recorded road, where a longer way exists that the roads' lengths do not tell.
+
+    margin: how much wider than it is a planner is told that it is, for bodies that do not go quite as planned.
+    """
     roads, generator = knowledge.roads, Generator().manual_seed(seed)
     found: list[Task] = []
     for start, goal in draw(roads, generator, 2):
@@ -100,7 +103,8 @@ def blocked_tasks(
         around = without(roads, block, radius + 0.2).length(start, goal).item()
         if not 1.0 < around - direct < 4.0:
             continue
-        energy = Total(((1.0, Arrival()), (force, Obstacle(tuple(block.tolist()), radius, margin=0.1))))
+        # As it is judged: who enters never arrives, however quickly.
+        energy = Total(((1.0, Arrival()), (1.0, Blocked(tuple(block.tolist()), radius + margin, float(steps)))))
         found.append(Task("blocked", start[0], goal[0], energy, steps, 0.0, block=block, radius=radius))
     raise ValueError(f"only {len(found)} of {count} blocked ways with a way around were found: the maze has few loops")
 

@@ -210,6 +210,11 @@ class TreePlanner:
             raise ValueError(
                 f"budget {budget}, chunk {chunk}, steps {steps}, execute {execute}: expected at least 1 of each"
             )
+        if knowledge.tokens.observation_first:
+            raise ValueError(
+                "this model's tokens begin with their observation, and a tree needs tokens that end with it: train"
+                " without observation_first"
+            )
         if not (roads or wander or free or places is not None):
             raise ValueError("nothing would be proposed: leave roads or wander on, or give places")
         axes = knowledge.tokens.axes

@@ -44,6 +44,8 @@ class Maze(TrainingOptions):
     """Stories told before training, from which sequences are cut."""
     story_steps: int = 400
     """World steps in a story."""
+    observation_first: bool = False
+    """Tokens [observation, actions, reward], as Diffuser has them, in place of [actions, reward, next observation]."""
     told: bool = True
     """Learn from stories; without, from pieces of the recording as it is, which is as slow as its demonstrator."""
     roadless: float = 0.25
@@ -74,7 +76,7 @@ def network(options: Maze, tokens: PlanTokens) -> MinGRUNetwork | TransformerNet
 
 @dataclass(frozen=True)
 class FromObservation:
-    """Levels (B, T, D) for sequences that begin with an observation: of the first token the landing alone is known.
+    """Levels (B, T, D) for sequences that begin with an observation: the first token's landing is known.
 
     Where `begin` is 0 the parts of a token share one level.
     """
@@ -88,7 +90,8 @@ class FromObservation:
         levels = self.sampler(sequences, length, generator)[..., None].repeat(1, 1, self.tokens.size)
         before = self.tokens.parts[0]
         begins = torch.rand(sequences, 1, generator=generator, device=generator.device) < self.begin
-        levels[:, 0, :before] = torch.where(begins, 1.0, levels[:, 0, :before])
+        if not self.tokens.observation_first:  # otherwise what is done first is sampled like all that follows
+            levels[:, 0, :before] = torch.where(begins, 1.0, levels[:, 0, :before])
         levels[:, 0, before:] = torch.where(begins, 0.0, levels[:, 0, before:])
         return levels
 
@@ -109,7 +112,9 @@ def experiment(options: Maze) -> Experiment:
         )
     task = problem(options.maze, options.near)
     recording = task.recording(None)
-    knowledge = Knowledge.learn(recording, options.steps_per_token, task.near, options.maze)
+    knowledge = Knowledge.learn(
+        recording, options.steps_per_token, task.near, options.maze, options.observation_first
+    )
     told = [tell(knowledge, recording, options, part) for part in range(-(-options.stories // 2000))]
     tokens = knowledge.tokens
 
@@ -157,7 +162,8 @@ def cut(tokens: PlanTokens, story: Story, options: Maze, count: int, generator: 
     arrival = (part.progress >= part.progress[:, -1:]).int().argmax(1)
     first = torch.rand(count, generator=generator) * (arrival + 3 * options.steps_per_token)
     # Who is seen at rest has mostly arrived. Without more who set out, a model that is not told its road never would.
-    first = torch.where(torch.rand(count, generator=generator) < SETTING_OUT, -float(options.steps_per_token), first)
+    begin = 0.0 if tokens.observation_first else -float(options.steps_per_token)
+    first = torch.where(torch.rand(count, generator=generator) < SETTING_OUT, begin, first)
     first = first.long().clamp(max=options.story_steps - options.tokens * options.steps_per_token)
     values, condition = tokens.of_story(part, first, options.tokens)
     return Batch(*tokens.untold(values, condition, torch.rand(count, generator=generator) < options.roadless))

@@ -21,7 +21,7 @@ from noiseladder.diffusion.scheduling_matrix import pyramid
 from noiseladder.planning import evaluation
 from noiseladder.planning.choosing import BestOf
 from noiseladder.planning.demonstrator import Demonstrator
-from noiseladder.planning.energies import Arrival
+from noiseladder.planning.energies import Arrival, Away
 from noiseladder.planning.evaluation import HEADER, Evaluation, evaluate, live, quantiles
 from noiseladder.planning.guides import ByEnergy, MonteCarlo
 from noiseladder.planning.gymnasium_world import GymnasiumWorld
@@ -213,14 +213,14 @@ def by_montecarlo(options: Ask, trained: TrainedMaze, **changed: Any) -> Planner
 
 
 def by_choice(options: Ask, trained: TrainedMaze) -> BestOf:
-    """The plan of several that foresees to arrive first."""
+    """The plan of several that foresees the fewest steps away from the goal."""
     planner = Planner(trained.denoiser, trained.knowledge, options.horizon, seed=options.seed)
-    return BestOf(planner, Arrival(), options.samples)
+    return BestOf(planner, Away(), options.samples)
 
 
 def by_search(options: Ask, trained: TrainedMaze) -> TreePlanner:
     """The best branch of a tree of plans."""
-    return TreePlanner(trained.denoiser, trained.knowledge, Arrival(), options.budget, seed=options.seed)
+    return TreePlanner(trained.denoiser, trained.knowledge, Away(), options.budget, seed=options.seed)
 
 
 PLANNERS: dict[str, Callable[[Ask, TrainedMaze], Plans]] = {
