@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,12 @@ from noiseladder.planning.ogbench import PointMaze, centre
 from noiseladder.planning.planner import Guide, Planner as Ours
 from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.problems import Problem, problem
+from noiseladder.planning.rehearsed import Rehearsed
 from noiseladder.planning.roads import FAR
 from noiseladder.planning.search import By, SearchOptions, Widening, choice_law, plant, search
 from noiseladder.planning.search_picture import draw_value_against_budget
 from noiseladder.planning.shooting import Shooting
-from noiseladder.planning.tasks import Task, attempt, blocked_tasks
+from noiseladder.planning.tasks import Once, Outcome, Task, Until, attempt, blocked_tasks, gold_tasks, way_tasks
 from noiseladder.planning.time_optimal import TimeOptimal
 from noiseladder.planning.tree_planner import TreePlanner
 from noiseladder.recipes import diffuser
@@ -67,7 +68,10 @@ OGBENCH = (
     "medium-navigate", "large-navigate", "giant-navigate", "medium-stitch", "large-stitch", "giant-stitch",
     "teleport-navigate",
 )  # fmt: skip
-SECTIONS = (*MAZES, "ogbench", "speed", "search", "roadless", "montecarlo", "choosing", "doors", "teleport")
+SECTIONS = (
+    *MAZES, "ogbench", "speed", "search", "roadless", "montecarlo", "choosing", "doors", "gold", "once",
+    "teleport",
+)  # fmt: skip
 CEILING = 20
 """Episodes of the time-optimal reference, which nobody changes: docs/planning.md has its 200."""
 WARM = 0.5
@@ -121,7 +125,7 @@ def main() -> None:
     run = Run(arguments.quick, episodes, 4 if arguments.quick else 40, arguments.runs)
     sections: dict[str, Callable[[Run], None]] = {
         "ogbench": ogbench, "speed": speed, "search": searching, "roadless": roadless, "montecarlo": monte_carlo,
-        "choosing": choosing, "doors": doors, "teleport": teleport,
+        "choosing": choosing, "doors": doors, "gold": gold, "once": once, "teleport": teleport,
     }  # fmt: skip
     for section in arguments.only or SECTIONS:
         began = time.perf_counter()
@@ -405,42 +409,106 @@ def monte_carlo(run: Run) -> None:
 
 def doors(run: Run) -> None:
     """A wall that no road knows: along the road all plans run into it, so the best of them is no good."""
-    count = 2 if run.quick else 12
+    count = 2 if run.quick else 24
     print(f"\ndoors: {count} tasks in medium, score minus the steps until the goal, an entered block never arrives")
     model = run.model("maze-medium")
     world = problem("multi-medium").world
     if model is None:
         return
-    assert world is not None
-    denoiser, knowledge, chunk = model.denoiser, model.knowledge, 3
-
-    def tree(task: Task, budget: int) -> TreePlanner:
-        # Few children and much exploration: the way around begins with steps that look worse than all others.
-        options = SearchOptions(batch=32, exploration=2.0, decisions=Widening(3.0, 0.3), depth=8)
-        return TreePlanner(denoiser, knowledge, Onward(task.energy), budget, chunk, options=options)
-
+    assert isinstance(world, PointMass)
     rows: dict[str, Callable[[Task], Planner]] = {
         "one plan": lambda task: ours(model),
         "best of 25": lambda task: BestOf(ours(model), task.energy, 25),
-        "shooting, 192 nodes": lambda task: Shooting(tree(task, 1), 24, 8),
-        "shooting, 384 nodes": lambda task: Shooting(tree(task, 1), 48, 8),
-        "tree, 192 nodes": lambda task: tree(task, 192),
+        "shooting, 192 nodes": lambda task: Shooting(looking_around(model, task, 1), 24, 8),
+        "shooting, 416 nodes": lambda task: Shooting(looking_around(model, task, 1), 52, 8),
+        "tree, 192 nodes": lambda task: looking_around(model, task, 192),
     }
-    tasks = blocked_tasks(knowledge, count, seed=7)
-    scores: dict[str, torch.Tensor] = {}
+    lived_through(run, "doors", rows, blocked_tasks(model.knowledge, count, seed=7), world, model.knowledge)
+
+
+def looking_around(model: TrainedMaze, task: Task, budget: int) -> TreePlanner:
+    """The tree of the tasks: nodes of three tokens; it sees what the road ahead of a plan would bring."""
+    # Few children and much exploration: a way around begins with steps that look worse than all others.
+    options = SearchOptions(batch=32, exploration=2.0, decisions=Widening(3.0, 0.3), depth=8)
+    places = None if task.gold is None else task.gold[None]
+    return TreePlanner(
+        model.denoiser, model.knowledge, Onward(task.energy), budget, chunk=3, places=places, options=options
+    )
+
+
+def lived_through(
+    run: Run, name: str, rows: dict[str, Callable[[Task], Planner]], tasks: Sequence[Task], world: PointMass,
+    knowledge: Knowledge,
+) -> dict[str, list[Outcome]]:  # fmt: skip
+    """Every planner on the same tasks; the last against all others."""
+    found: dict[str, list[Outcome]] = {}
     for label, make in rows.items():
         began = time.process_time()
-        outcomes = [attempt(task, make(task), world, knowledge) for task in tasks]
+        found[label] = [attempt(task, make(task), world, knowledge) for task in tasks]
         worked = time.process_time() - began
-        scores[label] = torch.tensor([one.score for one in outcomes])
-        score, arrived = float(scores[label].mean()), np.mean([one.arrived for one in outcomes])
+        score, arrived = np.mean([one.score for one in found[label]]), np.mean([one.arrived for one in found[label]])
         print(
             f"  {label:<22} score {score:7.1f}  arrived {100 * arrived:3.0f} %  {worked:6.1f} s of one core", flush=True
         )
         key = label.replace(",", "").replace(" ", "_")
-        run.put(**{f"doors_{key}": score, f"doors_{key}_arrived": 100 * float(arrived)})
-    for rival in ("best of 25", "shooting, 192 nodes", "shooting, 384 nodes"):
-        print(f"  tree minus {rival}: {paired_difference(scores['tree, 192 nodes'], scores[rival]):+.1f}", flush=True)
+        run.put(**{f"{name}_{key}": float(score), f"{name}_{key}_arrived": 100 * float(arrived)})
+    *rivals, last = found
+    scores = {label: torch.tensor([one.score for one in outcomes]) for label, outcomes in found.items()}
+    for rival in rivals:
+        print(f"  {last} minus {rival}: {paired_difference(scores[last], scores[rival]):+.1f}", flush=True)
+    return found
+
+
+def gold(run: Run) -> None:
+    """Gold beside the road: half of the detours pay."""
+    count = 2 if run.quick else 24
+    print(f"\ngold: {count} tasks in medium, score minus the steps until the goal, plus what the gold is worth")
+    model = run.model("maze-medium")
+    world = problem("multi-medium").world
+    if model is None:
+        return
+    assert isinstance(world, PointMass)
+
+    def told(task: Task, make: Callable[[Task], Planner]) -> Planner:
+        """A planner that is told once it has the gold that there is none any more."""
+        assert task.gold is not None
+        without = replace(task, energy=Arrival(), gold=None)
+        return Until(make(task), make(without), task.gold, task.near)
+
+    rows: dict[str, Callable[[Task], Planner]] = {
+        "one plan": lambda task: ours(model),
+        "best of 25": lambda task: BestOf(ours(model), task.energy, 25),
+        "shooting, 64 nodes": lambda task: told(task, lambda one: Shooting(looking_around(model, one, 1), 8, 8)),
+        "shooting, 128 nodes": lambda task: told(task, lambda one: Shooting(looking_around(model, one, 1), 16, 8)),
+        "tree, 96 nodes": lambda task: told(task, lambda one: looking_around(model, one, 96)),
+    }
+    tasks = gold_tasks(model.knowledge, count, seed=11)
+    for label, outcomes in lived_through(run, "gold", rows, tasks, world, model.knowledge).items():
+        shares = [
+            100 * np.mean([one.took for one, task in zip(outcomes, tasks) if task.pays is pays])
+            for pays in (True, False)
+        ]
+        print(f"  {label:<22} took it where it pays {shares[0]:3.0f} %, where not {shares[1]:3.0f} %", flush=True)
+
+
+def once(run: Run) -> None:
+    """Planning once, then acting without looking."""
+    count = 2 if run.quick else 24
+    print(f"\nonce: {count} ways in medium, score minus the steps until the goal; nobody plans again but the last")
+    model = run.model("maze-medium")
+    world = problem("multi-medium").world
+    if model is None:
+        return
+    assert isinstance(world, PointMass)
+    knowledge = model.knowledge
+    whole = partial(Ours, model.denoiser, knowledge, horizon=24, execute=24)
+    rows: dict[str, Callable[[Task], Planner]] = {
+        "one plan": lambda task: Once(whole()),
+        "best of 16": lambda task: Once(BestOf(whole(), task.energy, 16)),
+        "rehearsed": lambda task: Once(Rehearsed(ours(model), knowledge, 24)),
+        "planning again": lambda task: ours(model),
+    }
+    lived_through(run, "once", rows, way_tasks(knowledge, count, seed=11), world, knowledge)
 
 
 def teleport(run: Run) -> None:

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from cyclopts import App, CycloptsError
-from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 import noiseladder
 
@@ -189,6 +189,11 @@ def _explain(error: CycloptsError) -> str:
             hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(names)}"
             kind = "option" if given.startswith("-") else "command"
             return f"unknown {kind} {given!r}; {hint}"
+        case MissingArgumentError(argument=missing, keyword=None) if missing is not None and missing.index == 0:
+            # Not cyclopts' own sentence: what comes without dashes is not to be told as an option.
+            command = " ".join(("noiseladder", *(error.command_chain or ())))
+            name = missing.name.lstrip("-").upper()
+            return f"{command} needs to know its {name}, as in `{command} {name}`; `{command} --help` says what that is"
         case UnusedCliTokensError(unused_tokens=[*left_over]):
             return f"one argument too many: {' '.join(map(repr, left_over))}"
         case _:

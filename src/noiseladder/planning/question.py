@@ -73,7 +73,8 @@ def check_place(place: Tensor, what: str, knowledge: Knowledge, world: World | N
     """
     axes = knowledge.tokens.axes
     if place.shape != (axes,):
-        raise ValueError(f"the {what} has {place.numel()} numbers, expected {axes}: the model's positions have {axes}")
+        count = f"{place.numel()} number{'' if place.numel() == 1 else 's'}"
+        raise ValueError(f"the {what} has {count}, expected {axes}, as the model's positions have")
     if not bool(place.isfinite().all()):
         raise ValueError(f"the {what} {told(place)} holds NaN or infinity: give a place")
     if isinstance(world, PointMass):

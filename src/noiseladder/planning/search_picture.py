@@ -100,6 +100,7 @@ def draw_tree(tree: Tree, positions: NDArray[np.float64], path: Sequence[int] = 
     lines = LineCollection(
         list(np.stack([positions[parents], positions[nodes]], axis=1)), linewidths=0.3 + 2.2 * weight,
         colors=[(*(0.16, 0.44, 0.59), float(0.15 + 0.85 * w)) for w in weight], capstyle="round", zorder=2,
+        label="searched, dark where often",
     )  # fmt: skip
     axes.add_collection(lines)
     axes.scatter(positions[:1, 0], positions[:1, 1], color=EXACT, s=26, zorder=4)

@@ -160,6 +160,33 @@ class Once:
         return self.planner.plan(observation, goal)
 
 
+class Until:
+    """Plans with `first` until the body has been within `near` of a place (P,), and from then on with `then`.
+
+    Gold lies there once: a planner that went on being promised it would turn back to it for ever. One episode only.
+    """
+
+    def __init__(self, first: Planner, then: Planner, place: Tensor, near: float) -> None:
+        self.first, self.then, self.place, self.near, self.been = first, then, place, near, False
+
+    def reset(self, episodes: int) -> None:
+        """A new episode begins."""
+        self.been = False
+        for planner in (self.first, self.then):
+            reset = getattr(planner, "reset", None)
+            if reset is not None:
+                reset(episodes)
+
+    def plan(self, observation: Tensor, goal: Tensor) -> Tensor | HasActions:
+        """The plan of whichever it is."""
+        return (self.then if self.been else self.first).plan(observation, goal)
+
+    def record(self, actions: Tensor, rewards: Tensor, observations: Tensor) -> None:
+        """What was lived: observations (1, h, O)."""
+        apart = (observations[0, :, : len(self.place)] - self.place).norm(dim=1)
+        self.been = self.been or bool((apart <= self.near).any())
+
+
 def attempt(task: Task, planner: Planner, world: World, knowledge: Knowledge) -> Outcome:
     """Live a task and judge it; the planner has been told the task's energy."""
     asked = Question(world, knowledge.body.at_rest(task.start), task.goal, task.steps)

@@ -112,9 +112,7 @@ def experiment(options: Maze) -> Experiment:
         )
     task = problem(options.maze, options.near)
     recording = task.recording(None)
-    knowledge = Knowledge.learn(
-        recording, options.steps_per_token, task.near, options.maze, options.observation_first
-    )
+    knowledge = Knowledge.learn(recording, options.steps_per_token, task.near, options.maze, options.observation_first)
     told = [tell(knowledge, recording, options, part) for part in range(-(-options.stories // 2000))]
     tokens = knowledge.tokens
 

@@ -50,12 +50,17 @@ class TrainingOptions:
         for name, least in at_least.items():
             value = getattr(self, name)
             if value is not None and not value >= least:
-                raise ValueError(f"{name} is {value}, expected at least {least}")
+                raise ValueError(f"{as_option(name)} is {value}, expected at least {least}")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+                raise ValueError(f"{as_option(name)} is {getattr(self, name)}, expected a number above 0")
         if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}, expected a decay in [0, 1): 0 averages nothing")
+            raise ValueError(f"--average is {self.average}, expected a decay in [0, 1): 0 averages nothing")
+
+
+def as_option(name: str) -> str:
+    """A field's name as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
 
 
 Options = TypeVar("Options", bound=TrainingOptions)
