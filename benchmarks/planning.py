@@ -420,7 +420,7 @@ def doors(run: Run) -> None:
         "one plan": lambda task: ours(model),
         "best of 25": lambda task: BestOf(ours(model), task.energy, 25),
         "shooting, 192 nodes": lambda task: Shooting(looking_around(model, task, 1), 24, 8),
-        "shooting, 416 nodes": lambda task: Shooting(looking_around(model, task, 1), 52, 8),
+        "shooting, 384 nodes": lambda task: Shooting(looking_around(model, task, 1), 48, 8),
         "tree, 192 nodes": lambda task: looking_around(model, task, 192),
     }
     lived_through(run, "doors", rows, blocked_tasks(model.knowledge, count, seed=7), world, model.knowledge)

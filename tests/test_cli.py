@@ -107,7 +107,9 @@ def test_did_you_mean(arguments: list[str], given: str, meant: str, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "given", "expected"),
     [
-        (["matrix"], "--name", "requires an argument"),
+        (["matrix"], "noiseladder matrix NAME", "needs to know its NAME"),
+        (["plan"], "noiseladder plan RUN", "needs to know its RUN"),
+        (["imitate"], "noiseladder imitate RUN", "needs to know its RUN"),
         (["matrix", "pyramid", "--tokens", "many"], "many", "int"),
         (["matrix", "pyramid", "--tokens", "0"], "--tokens 0", "at least 1"),
         (["matrix", "pyramid", "--tokens", "9999999"], "9999999", "too large"),

@@ -6,7 +6,20 @@ from courtyard import courtyard, random_denoiser
 
 from noiseladder.diffusion.scheduling_matrix import pyramid
 from noiseladder.planning.choosing import BestOf, ParticlePlanner
-from noiseladder.planning.energies import Arrival, Gold, Obstacle, Outlook, ToGoal, Total, Value, WayPoints, outlook
+from noiseladder.planning.energies import (
+    Arrival,
+    Away,
+    Blocked,
+    Gold,
+    Obstacle,
+    Onward,
+    Outlook,
+    ToGoal,
+    Total,
+    Value,
+    WayPoints,
+    outlook,
+)
 from noiseladder.planning.guides import Both, ByEnergy, Levelled, MonteCarlo
 from noiseladder.planning.planner import Context, Planner
 
@@ -55,6 +68,54 @@ def test_arrival_counts_steps_and_then_the_road_left():
     assert sharp(never).item() == pytest.approx(8 + (1.0 - 0.2) / 0.05)
 
 
+def test_who_is_to_stay_pays_for_every_step_away():
+    """Before it arrives as `Arrival` does, and after it has left as well; who stays pays no more."""
+    arrival, away = Arrival(0.001, 0.5, roads=False), Away(0.001, 0.5, roads=False)
+    passes = looked([*standing((1.0, 1.5), 5), (2.8, 1.5), *standing((1.8, 1.5), 2)])
+    assert arrival(passes).item() == pytest.approx(5)
+    assert away(passes).item() == pytest.approx(7 + (1.0 - 0.2) / 0.05)
+    stays = looked([*standing((1.0, 1.5), 5), *standing((2.8, 1.5), 7)])
+    assert away(stays).item() == pytest.approx(5)
+    never = looked(standing((1.8, 1.5)))
+    assert away(never).item() == pytest.approx(arrival(never).item())
+
+
+def test_a_wall_costs_once_however_deep_and_long():
+    wall = Blocked((1.0, 1.0), 0.5, cost=100.0)
+    assert wall(looked([*standing((2.0, 1.0), 7), (1.4, 1.0)])).item() == pytest.approx(100, abs=1)
+    assert wall(looked(standing((1.0, 1.0)))).item() == pytest.approx(100)
+    assert wall(looked(standing((1.7, 1.0)))).item() < 0.01
+
+
+def test_what_lies_ahead_on_the_road_is_seen_before_it_is_reached():
+    """The road from beside the block leads through the wall, that from past it does not; nothing else is added."""
+    start, past = (0.4, 1.0), (1.5, 2.8)
+    way = KNOWLEDGE.roads.way(torch.tensor([start]), GOAL[:1], 0.1)[0]
+    wall = Blocked(tuple(way[len(way) // 2].tolist()), 0.3, cost=100.0)  # in the middle of the way around the block
+    assert wall(looked(standing(start))).item() < 0.01
+    assert Onward(wall)(looked(standing(start))).item() == pytest.approx(100, abs=1)
+    assert Onward(wall)(looked(standing(past))).item() < 0.01
+    ahead = KNOWLEDGE.roads.length(torch.tensor([past]), GOAL[:1]).item()
+    there = Onward(Arrival(0.001), pace=0.5)(looked(standing(past))).item()
+    assert there == pytest.approx(8 + (ahead - KNOWLEDGE.tokens.near) / 0.05, abs=3)
+    assert Onward(Arrival(0.001))(looked(standing((2.8, 1.5)))).item() == pytest.approx(0, abs=0.01)
+    seen = []
+    Onward(lambda one: seen.append(one) or one.positions[:, -1, 0])(looked([*standing(past, 4)]))
+    assert seen[0].positions.shape[1] == 4 * seen[0].rewards.shape[1]
+    assert seen[0].rewards[0, -1] == 4
+
+
+def test_from_where_no_road_leads_on_a_plan_stays():
+    """Alone, and beside one that does go on."""
+    lost = torch.tensor([9.0, 9.0]).expand(1, 4, 2)
+    energy = Onward(lambda one: one.positions[:, -1].sum(dim=1))
+    alone = Outlook(lost, torch.zeros(1, 1), GOAL[:1], KNOWLEDGE)
+    assert energy(alone).item() == pytest.approx(18)
+    beside = torch.cat([lost, START[:1, None].expand(1, 4, 2)])
+    both = Outlook(beside, torch.zeros(2, 1), GOAL[:1].expand(2, -1), KNOWLEDGE)
+    assert energy(both).tolist() == pytest.approx([18, 2.8 + 1.5])
+
+
 def test_obstacle_way_points_gold_and_their_sum():
     inside = looked([(1.0, 1.0), (1.25, 1.0), *standing((3.0, 3.0), 6)])
     block = Obstacle((1.0, 1.0), radius=0.5)
@@ -77,7 +138,7 @@ def test_obstacle_way_points_gold_and_their_sum():
 
 
 @pytest.mark.parametrize(
-    "energy", [ToGoal(), ToGoal(None), Arrival(), WayPoints(((2.0, 0.4),)), Gold((0.4, 2.0), 5, 0.3)]
+    "energy", [ToGoal(), ToGoal(None), Arrival(), Away(), WayPoints(((2.0, 0.4),)), Gold((0.4, 2.0), 5, 0.3)]
 )
 def test_a_guide_moves_the_noise_by_the_energy_s_gradient(energy):
     """Finite differences through tokens, roads and the causal state."""

@@ -181,3 +181,33 @@ def test_tokens_begin_or_end_elsewhere() -> None:
     after = TOKENS.positions(TOKENS.thrown(tokens, shift), start)
     torch.testing.assert_close(after[:, : 3 * steps - 1], before[:, : 3 * steps - 1])
     torch.testing.assert_close(after[:, -1], before[:, -1] + shift)
+
+
+FIRST = replace(TOKENS, observation_first=True)
+
+
+def test_tokens_that_begin_with_their_observation_say_the_same_of_all_else() -> None:
+    """Actions, rewards and paths are where they were; the landing is that of the token before."""
+    told, first = story(), torch.tensor([0, 3, 7, 20, 33, 60]).clamp(max=39)
+    after, _ = TOKENS.of_story(told, first, 10)
+    before, conditions = FIRST.of_story(told, first, 10)
+    landing = TOKENS.parts[0]
+    assert torch.equal(before[..., :landing], after[..., :landing])
+    torch.testing.assert_close(before[:, 1:, landing:], after[:, :-1, landing:])
+    off = on_way(told.way, told.progress[torch.arange(6), first][:, None])[:, 0]
+    off = off - told.observations[torch.arange(6), first, :2]
+    known_token, _ = FIRST.known(told.observations[torch.arange(6), first], off)
+    torch.testing.assert_close(before[:, 0, landing:], known_token[:, 0, landing:])
+    # Each token's condition is the road from its own beginning, the first one's too.
+    passed = told.progress[torch.arange(6)[:, None], first[:, None] + FIRST.steps * torch.arange(10)]
+    assert torch.equal(conditions, FIRST.condition(told.way, passed, told.spacing))
+
+
+def test_velocities_are_read_back() -> None:
+    told = story()
+    values, _ = read(told, torch.zeros(6, dtype=torch.long), 5)
+    torch.testing.assert_close(
+        TOKENS.velocity(values), told.observations[:, TOKENS.steps : 5 * TOKENS.steps + 1 : TOKENS.steps, 2:]
+    )
+    still = replace(TOKENS, limit=0.0)
+    assert still.velocity(torch.zeros(6, 5, still.size)).shape == (6, 5, 0)

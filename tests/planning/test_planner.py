@@ -1,6 +1,7 @@
 """A plan belongs to its seed and its episode; it begins where the body is; nonsense is refused in one sentence."""
 
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.scheduling_matrix import pyramid
 from noiseladder.networks import TransformerNetwork
-from noiseladder.planning.planner import Planner, expected_progress
+from noiseladder.planning.choosing import BestOf, ParticlePlanner
+from noiseladder.planning.energies import ToGoal
+from noiseladder.planning.guides import ByEnergy, MonteCarlo
+from noiseladder.planning.planner import Planner, expected_progress, road_ahead
+from noiseladder.planning.tree_planner import TreePlanner
 
 STARTS = torch.tensor([[1.0, 1.0, 0.5, 0.0], [3.0, 1.0, 0.0, -1.0], [1.0, 2.0, 0.0, 0.0]])
 GOALS = torch.tensor([[3.0, 1.0], [3.0, 2.0], [1.0, 1.0]])
@@ -194,3 +199,37 @@ def test_nonsense_is_refused() -> None:
 def test_options_that_cannot_be_are_refused(options) -> None:
     with pytest.raises(ValueError, match="expected"):
         planner(**options)
+
+
+def observing_first(**options) -> Planner:
+    known_first = replace(known(), tokens=replace(known().tokens, observation_first=True))
+    return Planner(denoiser(), known_first, **options)
+
+
+@pytest.mark.parametrize("guide", [None, ByEnergy(ToGoal(None), 1.0), MonteCarlo(ToGoal(None), 1.0, 2, 2)])
+def test_tokens_that_begin_with_their_observation_begin_with_the_known_one(guide) -> None:
+    """The first token's landing is what is known, exactly; all else listens to it; the laws of plans hold."""
+    matrix = partial(pyramid, delay=1)
+    found = observing_first(guide=guide, matrix=matrix, horizon=4).plan(STARTS, GOALS)
+    tokens, landing = known().tokens, known().tokens.parts[0]
+    way = known().roads.way(STARTS[:, :2], GOALS, known().stories.spacing)
+    _, off = road_ahead(known(), way, STARTS, 4)
+    torch.testing.assert_close(found.tokens[:, 0, landing:], tokens.known(STARTS, off)[0][:, 0, landing:])
+    moved = STARTS + torch.tensor([0.0, 0.0, 1.0, 0.0])
+    other = observing_first(guide=guide, matrix=matrix, horizon=4).plan(moved, GOALS)
+    assert not torch.allclose(other.actions, found.actions, atol=1e-3)
+    assert torch.equal(observing_first(guide=guide, matrix=matrix, horizon=4).plan(STARTS, GOALS).tokens, found.tokens)
+    alone = observing_first(guide=guide, matrix=matrix, horizon=4).plan(STARTS[:1], GOALS[:1])
+    assert close(alone.tokens, found.tokens[:1])
+
+
+def test_choosing_works_with_tokens_that_begin_with_their_observation_and_a_tree_says_that_it_does_not() -> None:
+    one = observing_first(horizon=3)
+    assert BestOf(one, ToGoal(), 3).plan(STARTS, GOALS).tokens.shape == (3, 3, known().tokens.size)
+    particles = ParticlePlanner(denoiser(), one.knowledge, ToGoal(), 2, horizon=3).plan(STARTS, GOALS)
+    assert torch.equal(
+        particles.tokens[:, 0, known().tokens.parts[0] :],
+        one.plan(STARTS, GOALS).tokens[:, 0, known().tokens.parts[0] :],
+    )
+    with pytest.raises(ValueError, match="a tree needs tokens that end with it"):
+        TreePlanner(denoiser(), one.knowledge, ToGoal())

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from noiseladder.diffusion.noise import Cosine
 from noiseladder.planning.knowledge import Knowledge
 from noiseladder.planning.planner import Planner
 from noiseladder.planning.recordings import arrays
-from noiseladder.recipes.maze import FromObservation, Maze, cut, experiment, network, often_hidden, tell
+from noiseladder.recipes.maze import FromObservation, LandingsKnown, Maze, cut, experiment, network, often_hidden, tell
 from noiseladder.recipes.trained_maze import load
 from noiseladder.training import generator_for
 from noiseladder.training.run import run
@@ -34,9 +34,9 @@ def options(path: Path, **changed) -> Maze:
     return Maze(maze=str(path / "mine.npz"), **(SMALL | changed))
 
 
-@pytest.mark.parametrize("recurrent", [False, True])
-def test_a_run_holds_all_that_planning_takes(tmp_path: Path, recurrent: bool) -> None:
-    chosen, folder = options(tmp_path, recurrent=recurrent), tmp_path / "run"
+@pytest.mark.parametrize("changed", [{}, {"recurrent": True}, {"observation_first": True}])
+def test_a_run_holds_all_that_planning_takes(tmp_path: Path, changed: dict[str, bool]) -> None:
+    chosen, folder = options(tmp_path, **changed), tmp_path / "run"
     run(lambda: experiment(chosen), chosen, folder, "maze")
     knowledge = Knowledge.load(folder)
     # Least squares rounds otherwise on another number of threads.
@@ -45,6 +45,7 @@ def test_a_run_holds_all_that_planning_takes(tmp_path: Path, recurrent: bool) ->
     assert json.loads((folder / "recipe.json").read_text())["recipe"] == "maze"
     trained = load(folder)
     assert trained.recipe == chosen
+    assert trained.knowledge.tokens.observation_first is chosen.observation_first
     goal = torch.tensor([[3.0, 1.0]])
     found = Planner(trained.denoiser, trained.knowledge).plan(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), goal)
     assert found.tokens.isfinite().all()
@@ -61,6 +62,26 @@ def test_half_of_a_begun_sequence_is_known() -> None:
     other = FromObservation(often_hidden, tokens, begin=0.0)(50, 6, torch.Generator().manual_seed(0))
     assert (other == other[..., :1]).all()
     assert torch.equal(other[:, 1:], levels[:, 1:])
+
+
+def test_what_is_done_first_is_learned_where_tokens_begin_with_their_observation() -> None:
+    tokens = replace(known().tokens, observation_first=True)
+    levels = FromObservation(often_hidden, tokens, begin=1.0)(50, 6, torch.Generator().manual_seed(0))
+    plain = FromObservation(often_hidden, tokens, begin=0.0)(50, 6, torch.Generator().manual_seed(0))
+    before = tokens.parts[0]
+    assert (levels[:, 0, before:] == 0).all()
+    assert torch.equal(levels[:, 0, :before], plain[:, 0, :before])
+    assert torch.equal(levels[:, 1:], plain[:, 1:])
+
+
+def test_what_to_do_is_asked_of_known_observations() -> None:
+    tokens = replace(known().tokens, observation_first=True)
+    levels = LandingsKnown(often_hidden, tokens)(200, 6, torch.Generator().manual_seed(0))
+    before, landing = levels[..., : tokens.parts[0]], levels[..., tokens.parts[0] :]
+    assert (before == before[..., :1]).all()
+    shown = (landing == 0).all(-1)
+    assert (landing[~shown] == before[..., :1][~shown]).all()
+    assert 0.6 < shown.float().mean() < 0.8
 
 
 def test_a_third_is_hidden() -> None:

@@ -61,7 +61,7 @@ def test_resuming_with_other_options_names_them(capsys: pytest.CaptureFixture[st
         ("no-such-thing", "the recipes are "),
         ("sines --stebs 3", "Unknown option: --stebs. did you mean --steps?"),
         ("sines --steps many", 'unable to convert "many" into int'),
-        ("sines --steps 0", "steps is 0, expected at least 1"),
+        ("sines --steps 0", "--steps is 0, expected at least 1"),
         ("sines --resume", "there is no run in runs/sines to resume"),
         ("sines --device warp", "device 'warp' cannot be used here"),
         ("mine.py", "there is no file mine.py"),

@@ -96,6 +96,26 @@ class FromObservation:
         return levels
 
 
+@dataclass(frozen=True)
+class LandingsKnown:
+    """Levels (B, T, D) for tokens that begin with their observation: of a share of them all but that is asked.
+
+    It is what every plan begins with, whatever is remembered of the time before.
+    """
+
+    sampler: DrawLevels
+    tokens: PlanTokens
+    share: float = 0.7
+
+    def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
+        """Draw levels; the same for all values of a token but its landing."""
+        levels = self.sampler(sequences, length, generator)[..., None].repeat(1, 1, self.tokens.size)
+        begins = torch.rand(sequences, length, 1, generator=generator, device=generator.device) < self.share
+        landing = slice(self.tokens.parts[0], None)
+        levels[..., landing] = torch.where(begins, 0.0, levels[..., landing])
+        return levels
+
+
 def often_hidden(sequences: int, length: int, generator: Generator) -> Tensor:
     """Independent levels, a third of them exactly 1: what a plan starts from."""
     levels = torch.rand(sequences, length, generator=generator, device=generator.device)
@@ -119,11 +139,14 @@ def experiment(options: Maze) -> Experiment:
     def batches(step: int, generator: Generator) -> Batch:
         return cut(tokens, told[step % len(told)], options, options.batch, generator)
 
+    asked: DrawLevels = FromObservation(often_hidden, tokens, begin=0.0)
+    if options.observation_first:
+        asked = LandingsKnown(often_hidden, tokens)
     return Experiment(
         denoiser=Denoiser(network(options, tokens), Cosine()),
         objective=DiffusionForcing(
             FromObservation(WithExactEnds(clean_history=0.6, pure_noise_future=0.2), tokens),
-            query_levels=FromObservation(often_hidden, tokens, begin=0.0),
+            query_levels=asked,
             query_share=0.5,
         ),
         batches=batches,
