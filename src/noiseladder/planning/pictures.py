@@ -127,7 +127,7 @@ def draw_plan(
     axes.plot(*planned[0].tolist(), "o", color=WALL, markersize=6, markeredgecolor="white", zorder=6)
     if title:
         axes.set_title(title, fontsize=10, loc="left")
-    figure.legend(loc="outside lower center", ncols=2 if tree is None else 3, fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 

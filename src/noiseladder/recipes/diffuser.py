@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Generator
 
 from noiseladder.diffusion.batch import Batch
@@ -53,7 +55,7 @@ def experiment(options: Diffuser) -> Experiment:
     recording = problem(options.maze).recording(None)
     horizon = HORIZONS.get(options.maze, 256) if options.horizon is None else options.horizon
     tokens = WindowTokens.learn(recording, horizon, options.steps_per_token)
-    windows = Windows(recording, tokens)
+    windows, size = Windows(recording, tokens), recording.actions.shape[1]
     begins = windows.begins
     # The last twentieth is kept apart: no window of the training reaches into it.
     cut = int(0.95 * len(recording))
@@ -69,8 +71,29 @@ def experiment(options: Diffuser) -> Experiment:
         objective=DiffusionForcing(BetweenEnds(shared, tokens)),
         batches=batches,
         validation=Batch(windows.draw(held_out, HELD_OUT, generator_for(options.seed, "validation windows"))),
+        # One axis alone cannot be drawn.
+        picture=None if size < 2 else lambda denoiser, path: draw(denoiser, windows, held_out, path, options),
         files=tokens.save,
     )
+
+
+def draw(denoiser: Denoiser, windows: Windows, begins: NDArray[np.int64], path: Path, options: Diffuser) -> None:
+    """A picture of plans between the first and the last place of windows that were never learned, and those windows."""
+    from matplotlib.figure import Figure
+
+    tokens = windows.tokens
+    axes = len(tokens.middle) - tokens.observation_size
+    recorded, _ = tokens.split(windows.draw(begins, 8, generator_for(options.seed, "picture")))
+    planned, _ = DiffuserPlanner(denoiser, tokens).whole(recorded[:, 0], recorded[:, -1, :axes])
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axis = figure.subplots()
+    for seen, found in zip(recorded[..., :2], planned[..., :2], strict=True):
+        axis.plot(*seen.T, color="0.8", linewidth=1)
+        line = axis.plot(*found.T, linewidth=1)[0]
+        axis.plot(*seen[-1], "*", color=line.get_color(), markersize=9)
+    axis.set_aspect("equal")
+    axis.set_title("Plans between the ends of held-out windows (stars: goals); grey: what was recorded")
+    figure.savefig(path, dpi=100, format="png")
 
 
 def load(folder: Path, own_actions: bool = False, seed: int = 0) -> DiffuserPlanner:
