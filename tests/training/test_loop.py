@@ -281,11 +281,11 @@ def test_threads_set_by_the_user_are_left_alone(monkeypatch: pytest.MonkeyPatch)
     ("options", "message"),
     [
         ({"steps": 0}, "--steps is 0, expected at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a number above 0"),
-        ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"average": 1.0}, r"average is 1.0, expected a decay in \[0, 1\)"),
-        ({"patience": 0}, "patience is 0, expected at least 1"),
-        ({"threads": 0}, "threads is 0, expected at least 1"),
+        ({"learning_rate": -1.0}, "--learning-rate is -1.0, expected a number above 0"),
+        ({"learning_rate": math.nan}, "--learning-rate is nan"),
+        ({"average": 1.0}, r"--average is 1.0, expected a decay in \[0, 1\)"),
+        ({"patience": 0}, "--patience is 0, expected at least 1"),
+        ({"threads": 0}, "--threads is 0, expected at least 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
