@@ -61,10 +61,10 @@ def recording():
     )
 
 
-def make_run(folder, recording, maze):
+def make_run(folder, recording, maze, **changed):
     """A run folder as training leaves it, but that nothing was learned."""
-    options = Maze(maze=maze, width=16, layers=1)
-    knowledge = Knowledge.learn(recording, options.steps_per_token, 0.5, maze)
+    options = Maze(maze=maze, width=16, layers=1, **changed)
+    knowledge = Knowledge.learn(recording, options.steps_per_token, 0.5, maze, options.observation_first)
     torch.manual_seed(0)
     recipe = {"recipe": "maze", **asdict(options)}
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,6 +232,17 @@ def test_all_planners_are_compared_in_the_same_episodes(own_run, tmp_path, capsy
     said = capsys.readouterr().out
     assert [name for name in ("road", "montecarlo", "best-of-n", "tree") if f"\n{name} " in said] == [*PLANNERS]
     assert (tmp_path / "plan-planners.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_whose_tokens_begin_with_their_observation_is_compared_without_a_tree(recording, tmp_path, capsys):
+    folder = make_run(tmp_path / "run", recording, "walk.npz", observation_first=True)
+    small = ["--samples", "2", "--horizon", "2", "--episodes", "1", "--environment", "Ball-v0"]
+    assert main(["plan", str(folder), "--compare", *small, "--picture", str(tmp_path / "plan.png")]) == 0
+    said = capsys.readouterr().out
+    assert "tree: left out" in said
+    assert "\nbest-of-n " in said
+    assert main(["plan", str(folder), "--planner", "tree"]) == 2
+    assert "a tree needs tokens that end with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("planner", ["montecarlo", "best-of-n", "tree"])
