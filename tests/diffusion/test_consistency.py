@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
-from noiseladder.diffusion.consistency import TOP, Consistency
+from noiseladder.diffusion.consistency import TOP, Consistency, Distilled
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
@@ -61,10 +61,16 @@ def test_one_call_of_the_student_is_a_sample_where_one_of_its_teacher_is_a_mean(
     assert abs(walked.std() - NEW) < 0.1
     student = copy.deepcopy(teacher).requires_grad_(True)
     fit(student, Consistency(teacher.eval()), 600, 2e-3, generator)
-    for levels, step in (([TOP, 0.0], DDIM), ([TOP, 0.5, 0.0], Step(1.0, Generator().manual_seed(1)))):
-        found = samples(student, levels, step)
+    mean = samples(student, [1.0, 0.0])
+    assert mean.std() < 0.01
+    assert abs(mean.mean() - KEPT) < 0.12
+    sampled = Distilled(student.network, student.schedule)
+    for levels, step in (([1.0, 0.0], DDIM), ([1.0, 0.5, 0.0], Step(1.0, Generator().manual_seed(1)))):
+        found = samples(sampled, levels, step)
         assert abs(found.mean() - KEPT) < 0.12
         assert abs(found.std() - NEW) < 0.1
+    again = samples(student, [TOP, 0.0])
+    torch.testing.assert_close(samples(sampled, [1.0, 0.0]), again, rtol=1e-4, atol=1e-4)
 
 
 def test_the_teacher_is_left_as_it_was_and_the_loss_of_parts_adds_up() -> None:
@@ -92,7 +98,9 @@ def test_on_the_lowest_rung_the_goal_is_the_teachers_own_step() -> None:
     torch.nn.init.normal_(teacher.network.head.write.weight)
     student = copy.deepcopy(teacher)
     batch = sequences(4, Generator().manual_seed(1))
-    assert Consistency(teacher, rungs=1)(student, batch, Generator().manual_seed(2)).item() < 1e-12
+    for unseen in (0.0, 0.9):
+        loss = Consistency(teacher, rungs=1, unseen=unseen)(student, batch, Generator().manual_seed(2))
+        assert loss.item() < 1e-12
     with torch.no_grad():
         student.network.head.write.bias += 0.1
     assert Consistency(teacher, rungs=1)(student, batch, Generator().manual_seed(2)).item() > 1e-3
@@ -101,8 +109,8 @@ def test_on_the_lowest_rung_the_goal_is_the_teachers_own_step() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"rungs": 0}, "0 rungs and a knee of 0.03"),
-        ({"knee": 0.0}, "32 rungs and a knee of 0"),
+        ({"rungs": 0}, "0 rungs, a knee of 0.03"),
+        ({"knee": 0.0}, "32 rungs, a knee of 0,"),
         ({"step": Step(1.0, Generator())}, "has to be deterministic"),
     ],
 )

@@ -70,6 +70,29 @@ def test_a_run_holds_all_that_dreaming_takes(home: Path) -> None:
     assert picture.width % 64 == 0
 
 
+def test_a_head_learns_to_make_one_call_of_its_teachers_many(cached: Path, tmp_path: Path, capsys) -> None:
+    student = tmp_path / "student"
+    assert main([*train_video(student), "--teacher", str(cached / "run")]) == 0
+    taught, learned = (read_tensors(folder / "weights.safetensors")[0] for folder in (cached / "run", student))
+    changed = {name for name in taught if not torch.equal(taught[name], learned[name])}
+    assert changed
+    assert all(name.startswith("network.head.") for name in changed)
+    world = trained_world.load(student)
+    assert world.dreaming.steps == 1
+    model = world.model()
+    frames, led = world.beginnings[0]
+    differ = []
+    for seed in (0, 1):
+        model.reset(frames, led, seed)
+        differ.append(model.step(0))
+        assert model.calls == 1
+    assert (differ[0] != differ[1]).any()  # one call, and yet a sample
+    trained_world.ship(student, tmp_path / "shipped")
+    assert json.loads((tmp_path / "shipped" / "recipe.json").read_text())["teacher"].endswith("run")
+    assert main(["dream", str(student), "--frames", "2", "--no-real"]) == 0
+    assert "with 1 call a frame" in capsys.readouterr().out
+
+
 def test_training_goes_on_without_training_the_autoencoder_again(cached: Path, tmp_path: Path) -> None:
     (autoencoder,) = (cached / "cache" / "video").glob("autoencoder-*")
     before = (autoencoder / "weights.safetensors").stat().st_mtime_ns

@@ -13,10 +13,24 @@ from .denoiser import AnswersQueries, Denoised, Denoiser, hide_pure_noise
 from .noise import spread
 from .objective import DiffusionForcing, clean_tokens
 from .sampling import DDIM, Step
+from .state import State
 from .training_levels import Constant, DrawLevels, clean as clean_levels
 
 TOP = 0.999
 """The level at which a student begins: pure noise for all purposes, but at exactly 1 a network sees no token at all."""
+
+
+class Distilled(Denoiser):
+    """A denoiser with the weights of a student: a token at level 1 is looked at as if it were at TOP.
+
+    So all samplers begin as the student learned to, and no schedule or matrix has to know of it.
+    """
+
+    def forward(
+        self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
+    ) -> Denoised:
+        """As `Denoiser.forward`; what it says of a token at level 1 depends on that token."""
+        return super().forward(noisy, levels.clamp(max=TOP), condition, state)
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,9 @@ class Consistency:
     student with one call, or with several and `Step(eta=1)`: a clean guess is no score any more.
 
     teacher: is never changed. memory: levels of the main stream, the past; it has no loss. rungs: of the ladder, which
-    falls evenly. step: the teacher's formula. knee: errors smaller than this, in the tokens' units, count squared,
+    falls evenly. step: the teacher's formula. unseen: share of the tokens that are asked for at level 1 exactly, where
+    the student keeps the teacher's guess: a plain `Denoiser` with its weights then still gives the mean in one call,
+    and `Distilled` a sample. knee: errors smaller than this, in the tokens' units, count squared,
     larger ones singly (pseudo-Huber, Song and Dhariwal, 2024): means of far samples pull less.
     """
 
@@ -37,11 +53,15 @@ class Consistency:
     memory: DrawLevels = clean_levels
     rungs: int = 32
     step: Step = field(default=DDIM)
+    unseen: float = 0.25
     knee: float = 0.03
 
     def __post_init__(self) -> None:
-        if self.rungs < 1 or not self.knee > 0:
-            raise ValueError(f"{self.rungs} rungs and a knee of {self.knee:g}: expected at least 1, and above 0")
+        if self.rungs < 1 or not self.knee > 0 or not 0 <= self.unseen < 1:
+            raise ValueError(
+                f"{self.rungs} rungs, a knee of {self.knee:g}, a share of {self.unseen:g} unseen: expected at least 1"
+                " rung, a knee above 0 and a share below 1"
+            )
         if self.step.eta > 0 or self.step.second_order:
             raise ValueError("the teacher's step has to be deterministic and of first order: use eta=0 and one step")
         self.teacher.requires_grad_(False)
@@ -52,24 +72,26 @@ class Consistency:
         forcing = DiffusionForcing(self.memory)
         levels, _, remembered = forcing.draw(denoiser, clean, real, self.memory, generator)
         high, _, noisy = forcing.draw(denoiser, clean, real, self.on_a_rung, generator)
-        low = (high - TOP / self.rungs).clamp(min=0)
+        low = (high.clamp(max=TOP) - TOP / self.rungs).clamp(min=0)
         condition = None if batch.condition is None else batch.condition[part]
         past = (hide_pure_noise(remembered, levels)[part], levels[part], condition)
         high, low, noisy, counted = high[part], low[part], noisy[part], spread(real, clean)[part]
         with torch.no_grad():
-            led = self.step(denoiser.schedule, noisy, asked(self.teacher, past, noisy, high), high, low)
-            goal = asked(denoiser, past, led, low).clean
+            shown = asked(self.teacher, past, noisy, high)
+            led = self.step(denoiser.schedule, noisy, shown, high, low)
+            hidden = spread(high, noisy) == 1
+            goal = torch.where(hidden, shown.clean, asked(denoiser, past, led, low).clean)
         error = asked(denoiser, past, noisy, high).clean - goal
         loss = (error.square() + self.knee**2).sqrt() - self.knee
         whole = spread(real, clean).expand_as(clean).sum()
         return (loss * counted).sum() / whole.clamp(min=1)
 
     def on_a_rung(self, sequences: int, length: int, generator: Generator) -> Tensor:
-        """Levels (B, T), each a rung above the ground; the ladder is climbed where the samples begin, at level 1."""
-        device = generator.device
-        return torch.randint(1, self.rungs + 1, (sequences, length), generator=generator, device=device) * (
-            TOP / self.rungs
-        )
+        """Levels (B, T), each a rung above the ground, up to TOP, or exactly 1."""
+        shape, device = (sequences, length), generator.device
+        rung = torch.randint(1, self.rungs + 1, shape, generator=generator, device=device)
+        unseen = torch.rand(shape, generator=generator, device=device) < self.unseen
+        return torch.where(unseen, 1.0, rung * (TOP / self.rungs))
 
     def at_level(self, level: float) -> DiffusionForcing:
         """What validation looks at: the error of clean guesses, which at high levels a student that samples has more

@@ -38,8 +38,8 @@ class Dream:
     """Where to keep the film, a .gif: real on the left and dreamt on the right, where both are there."""
     strip: Path | None = None
     """Where to keep some of the frames in a row, a .png."""
-    steps: int = Dreaming.steps
-    """Denoising calls for a frame."""
+    steps: int | None = None
+    """Denoising calls for a frame; without it 2, and 1 for a distilled world."""
     stabilization: float = Dreaming.stabilization
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history
@@ -65,8 +65,9 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")
         if path is not None:
             check_writable(path)
-    dreaming = Dreaming(options.steps, options.stabilization, options.history, options.bend)
     world = load(options.run)
+    calls = world.dreaming.steps if options.steps is None else options.steps
+    dreaming = Dreaming(calls, options.stabilization, options.history, options.bend)
     walk = followed(world, options)
     model = world.model(dreaming)
     if walk is None:
@@ -81,7 +82,7 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
     seconds = time.perf_counter() - start
     print(
         f"{len(shown)} frames of {model.size}x{model.size} in {seconds:.1f} s, {len(shown) / seconds:.0f} frames/s with"
-        f" {options.steps} calls a frame"
+        f" {calls} call{'s' * (calls > 1)} a frame"
     )
     dreamt = np.stack(shown)
     beside = None if walk is None else walk.frames[CONTEXT : CONTEXT + len(dreamt)]

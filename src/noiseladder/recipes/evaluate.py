@@ -47,8 +47,8 @@ class Evaluate:
     """Real frames before what is predicted."""
     block: int = 250
     """Frames in a block, for drift."""
-    steps: int = Dreaming.steps
-    """Denoising calls for a frame."""
+    steps: int | None = None
+    """Denoising calls for a frame; without it 2, and 1 for a distilled world."""
     stabilization: float = Dreaming.stabilization
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history
@@ -66,12 +66,13 @@ def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> 
     if options.json is not None:
         check_writable(options.json)
     world = load(options.run)
+    calls = world.dreaming.steps if options.steps is None else options.steps
+    dreaming = Dreaming(calls, options.stabilization, options.history, options.bend)
     if not have_real_walks(world.recipe):
         raise ImportError(
             "there are no real walks without the world that was learned: pip install 'noiseladder[video]'"
         )
     walks = real_walks(world.recipe, options.walk_frames, options.walks, options.seed)
-    dreaming = Dreaming(options.steps, options.stabilization, options.history, options.bend)
     figures = measure(world, walks, dreaming, options)
     print(f"{'':28} {'dream':>10} {'real':>10}")
     for name, (dream, real) in figures.items():

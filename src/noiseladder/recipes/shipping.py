@@ -40,7 +40,11 @@ def write_shipped(run: Path, folder: Path, weights: Sequence[str], others: Seque
 
 def portable(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the folders of the machine it ran on: of a path, the run and the file."""
-    paths = {name: str(Path(*Path(recipe[name]).parts[-2:])) for name in ("start", "autoencoder") if recipe.get(name)}
+    paths = {
+        name: str(Path(*Path(recipe[name]).parts[-2:]))
+        for name in ("start", "autoencoder", "teacher")
+        if recipe.get(name)
+    }
     return {**recipe, **paths}
 
 

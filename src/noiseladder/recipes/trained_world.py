@@ -17,7 +17,7 @@ from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .run_folders import WEIGHTS, open_run, shipped_in
 from .shipping import write_shipped
-from .video import AUTOENCODER, Video, network
+from .video import AUTOENCODER, Video, dreaming as usual_dreaming, network, sampled
 
 SHIPPED = Path(noiseladder.video.__file__).parent / "weights"
 
@@ -33,7 +33,13 @@ class TrainedWorld(NamedTuple):
 
     def model(self, dreaming: Dreaming | None = None) -> WorldModel:
         """One dream; make several for several dreamers."""
-        return WorldModel(self.denoiser, self.codec, self.beginnings.names, self.beginnings.rows, dreaming)
+        how = dreaming or self.dreaming
+        return WorldModel(self.denoiser, self.codec, self.beginnings.names, self.beginnings.rows, how)
+
+    @property
+    def dreaming(self) -> Dreaming:
+        """How it dreams unless somebody wishes otherwise: a distilled world takes one call a frame."""
+        return usual_dreaming(self.recipe)
 
 
 def shipped() -> dict[str, Path]:
@@ -62,7 +68,7 @@ def load(run: str | Path) -> TrainedWorld:
     denoiser = Denoiser(network(options, codec.token_size, beginnings.rows.shape[1]), Cosine())
     load_weights(folder / WEIGHTS, denoiser)
     weights = sum(weight.numel() for weight in denoiser.parameters())
-    return TrainedWorld(denoiser.eval(), codec, beginnings, options, weights)
+    return TrainedWorld(sampled(denoiser.eval(), options), codec, beginnings, options, weights)
 
 
 def ship(run: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch
 from torch import Generator
 
 from noiseladder.diffusion.batch import Batch
+from noiseladder.diffusion.consistency import Consistency, Distilled
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.networks import SpatialNetwork, SplitNetwork
-from noiseladder.training import Experiment, TrainingOptions, seeded
+from noiseladder.training import Experiment, Objective, TrainingOptions, seeded
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
 from noiseladder.training.options import to_json
@@ -46,6 +48,11 @@ class Video(TrainingOptions, VideoData):
     """Values at each of the 4 x 4 places of a frame's vector, where the autoencoder is trained first."""
     start: Path | None = None
     """Weights to begin with, those of a run with the same network and autoencoder; random ones without it."""
+    teacher: Path | None = None
+    """Folder of a run whose many calls a frame the head learns to make in one; its sizes, weights and autoencoder are
+    taken, and only the head is trained."""
+    rungs: int = 16
+    """Calls of the teacher that become one."""
     batch: int = 32
     """Sequences in a batch."""
     frames: int = 32
@@ -73,7 +80,7 @@ class Video(TrainingOptions, VideoData):
 def experiment(options: Video) -> Experiment:
     """A split network on the vectors of frames."""
     training, held_out = options.split()
-    path = options.autoencoder or trained_autoencoder(options)
+    path = options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
     codec = load_autoencoder(path)
     if codec.size != options.size:
         raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
@@ -83,8 +90,17 @@ def experiment(options: Video) -> Experiment:
     pieces = Pieces(learned, options.frames)
     with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
         denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
+    objective: Objective = OwnHistory(
+        options.dreamt, DimMemory(options.clear, (1 - options.clear) * 2 / 3), OftenUnseen()
+    )
     if options.start is not None:
         load_weights(options.start, denoiser)
+    if options.teacher is not None:
+        load_weights(options.teacher / WEIGHTS, denoiser)
+        # A dreamt frame is remembered clearly or a little dimly: what was learned for any level is not needed again.
+        objective = Consistency(deepcopy(denoiser).eval(), DimMemory(options.clear, 1 - options.clear), options.rungs)
+        for name, weight in denoiser.named_parameters():
+            weight.requires_grad_(name.startswith("network.head."))
 
     def batches(step: int, generator: Generator) -> Batch:
         return pieces.draw(options.batch, generator)
@@ -96,12 +112,23 @@ def experiment(options: Video) -> Experiment:
 
     return Experiment(
         denoiser=denoiser,
-        objective=OwnHistory(options.dreamt, DimMemory(options.clear, (1 - options.clear) * 2 / 3), OftenUnseen()),
+        objective=objective,
         batches=batches,
-        validation=Pieces(unseen, options.frames).spread(VALIDATION),
-        picture=lambda denoiser, path: draw(denoiser, codec, held_out, path),
+        # The error of clean guesses is no measure of a student, whose guesses are samples.
+        validation=None if options.teacher else Pieces(unseen, options.frames).spread(VALIDATION),
+        picture=lambda denoiser, path: draw(sampled(denoiser, options), codec, held_out, path, dreaming(options)),
         files=files,
     )
+
+
+def sampled(denoiser: Denoiser, options: Video) -> Denoiser:
+    """What dreams are sampled from: a student's weights are looked at in their own way."""
+    return denoiser if options.teacher is None else Distilled(denoiser.network, denoiser.schedule).eval()
+
+
+def dreaming(options: Video) -> Dreaming:
+    """How a world with these options dreams unless somebody wishes otherwise."""
+    return Dreaming() if options.teacher is None else Dreaming(steps=1)
 
 
 def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork | SpatialNetwork:
@@ -147,7 +174,7 @@ def vectors(store: ClipStore, codec: FrameAutoencoder, path: Path) -> Latents:
     return encode_store(store, codec, folder, done)
 
 
-def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path: Path) -> None:
+def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path: Path, how: Dreaming) -> None:
     """Held-out walks above the dreams that the same actions lead to, after a context of up to 16 frames."""
     import numpy as np
     from PIL import Image
@@ -159,7 +186,7 @@ def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path:
     for number in range(min(4, len(held_out))):
         clip = held_out[number][:shown]
         led = numbers_of(torch.from_numpy(np.asarray(clip.actions)), rows).tolist()
-        model = WorldModel(denoiser, codec, names, rows, Dreaming())
+        model = WorldModel(denoiser, codec, names, rows, how)
         model.reset(clip.frames[:context], led[:context], seed=number)
         dream = [model.step(action) for action in led[context:]]
         strips += [np.concatenate(list(clip.frames[context::2]), 1), np.concatenate(dream[::2], 1)]

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from noiseladder.diffusion.consistency import TOP, Distilled
 from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork, WorksInHalves, hide_pure_noise
 from noiseladder.diffusion.state import State
 
@@ -103,6 +104,8 @@ class Looking(Half):
 
     def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
         network, held = self.denoiser.network, filled(self.like, state)
+        if isinstance(self.denoiser, Distilled):
+            levels = levels.clamp(max=TOP)
         hidden = hide_pure_noise(tokens, levels)
         if isinstance(network, WorksInHalves):
             output = network.look(hidden, levels, condition, held)
