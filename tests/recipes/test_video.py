@@ -132,6 +132,18 @@ def test_a_world_may_keep_the_places_of_a_frame(cached: Path, tmp_path: Path) ->
     assert model.step(1).shape == (64, 64, 3)
 
 
+def test_colours_may_be_the_places_of_a_frame(home: Path, cached: Path, tmp_path: Path) -> None:
+    words = [*train_video(tmp_path / "run", steps=1, narrow=8), "--spatial", "--colours-apart"]
+    assert main(words) == 0
+    world = trained_world.load(tmp_path / "run")
+    assert isinstance(world.denoiser.network, SpatialNetwork)
+    assert world.denoiser.network.start.shape[1] == 3
+    assert world.codec.token_size == 3 * 16 * 2
+    foreign = ["--autoencoder", str(home / "run" / "autoencoder.safetensors")]
+    assert main([*train_video(tmp_path / "other"), "--colours-apart", *foreign]) == 2
+    assert not (tmp_path / "other" / "weights.safetensors").exists()
+
+
 def test_a_decoder_learns_on_while_frames_become_the_same_vectors(
     cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,22 @@ def test_contrast_counts_how_much_windows_vary_and_not_where() -> None:
         Rebuilding(contrast=-1)
 
 
+def test_colours_apart_are_read_by_the_same_weights_and_do_not_mix() -> None:
+    codec = FrameAutoencoder(32, 2, 8, colours_apart=True).eval()
+    shown = to_tokens(frames(2))
+    with torch.no_grad():
+        vectors = codec.vectors(shown)
+        assert vectors.shape == (2, codec.token_size) == (2, 96)
+        by_colour = vectors.reshape(2, 32, 3)
+        torch.testing.assert_close(codec.vectors(shown.flip(1)).reshape(2, 32, 3), by_colour.flip(2))
+        changed = by_colour.clone()
+        changed[:, :, 1] = 0.5
+        rebuilt, other = codec.rebuild(vectors), codec.rebuild(changed.flatten(1))
+    assert rebuilt.shape == shown.shape
+    torch.testing.assert_close(other[:, [0, 2]], rebuilt[:, [0, 2]])
+    assert not torch.allclose(other[:, 1], rebuilt[:, 1])
+
+
 @pytest.mark.slow
 def test_a_little_training_beats_the_mean_frame() -> None:
     torch.manual_seed(0)
@@ -119,6 +135,10 @@ def test_weights_find_their_size_again_and_foreign_ones_are_refused(tmp_path: Pa
     again = load_autoencoder(path)
     assert torch.equal(again.encode(frames(2)), codec.encode(frames(2)))
     assert not again.training
+    small = FrameAutoencoder(32, 4, 4, colours_apart=True).eval()
+    made = {"recipe": "autoencoder", "size": 32, "depth": 4, "narrow": 4, "colours_apart": True}
+    save_weights(path, as_denoiser(small), made)
+    assert torch.equal(load_autoencoder(path).encode(frames(2)), small.encode(frames(2)))
     save_weights(path, as_denoiser(codec), {"recipe": "sines"})
     with pytest.raises(ValueError, match=r"weights of 'sines', expected those of an autoencoder"):
         load_autoencoder(path)
@@ -130,5 +150,8 @@ def test_what_does_not_fit_gets_one_sentence() -> None:
             FrameAutoencoder(size)
     with pytest.raises(ValueError, match="depth is 0"):
         FrameAutoencoder(32, 0)
+    for narrow in (0, 3, 32):
+        with pytest.raises(ValueError, match=f"narrow is {narrow}, expected 1, 2, 4, 8 or 16"):
+            FrameAutoencoder(32, 4, narrow)
     with pytest.raises(ValueError, match=r"frames have shape \(1, 3, 64, 64\).*3, 32, 32"):
         autoencoder().encode(frames(1, 64))

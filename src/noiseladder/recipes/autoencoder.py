@@ -24,6 +24,10 @@ class Autoencoder(TrainingOptions, VideoData):
 
     depth: int = 24
     """Values at each of the 4 x 4 places of a vector."""
+    narrow: int = 1
+    """What the channels of all layers are divided by: 4 is enough for a simple world."""
+    colours_apart: bool = False
+    """Whether each colour is a picture of its own, read by the same weights."""
     blur: float = 0.1
     """Noise on the vectors in training, whose variance is 1."""
     contrast: float = 0.0
@@ -52,7 +56,7 @@ def experiment(options: Autoencoder) -> Experiment:
 
     if options.keep_vectors and options.start is None:
         raise ValueError("keep_vectors needs weights to start from: there are no vectors to keep yet, give --start")
-    autoencoder = FrameAutoencoder(options.size, options.depth)
+    autoencoder = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
     denoiser = as_denoiser(autoencoder)
     if options.start is not None:
         load_weights(options.start, denoiser)

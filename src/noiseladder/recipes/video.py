@@ -21,7 +21,7 @@ from noiseladder.training.durable import file_hash
 from noiseladder.training.options import to_json
 from noiseladder.training.run import run
 from noiseladder.training.weights import load_weights
-from noiseladder.video.autoencoder import PLACES, FrameAutoencoder, load_autoencoder
+from noiseladder.video.autoencoder import COLOURS, PLACES, FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import Beginnings, numbers_of
 from noiseladder.video.latents import Latents, Pieces, encode_store
 from noiseladder.video.own_history import OwnHistory
@@ -46,6 +46,10 @@ class Video(TrainingOptions, VideoData):
     """Training steps of the autoencoder, where it is trained first."""
     depth: int = 24
     """Values at each of the 4 x 4 places of a frame's vector, where the autoencoder is trained first."""
+    narrow: int = 1
+    """What the autoencoder's channels are divided by, where it is trained first."""
+    colours_apart: bool = False
+    """Whether each colour is a picture, and with `spatial` a place, of its own, as suits shapes of one colour each."""
     start: Path | None = None
     """Weights to begin with, those of a run with the same network and autoencoder; random ones without it."""
     teacher: Path | None = None
@@ -82,6 +86,8 @@ def experiment(options: Video) -> Experiment:
     training, held_out = options.split()
     path = options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
     codec = load_autoencoder(path)
+    if codec.colours != (COLOURS if options.colours_apart else 1):
+        raise ValueError(f"the autoencoder {path} does not fit: give --colours-apart exactly where it was trained so")
     if codec.size != options.size:
         raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
     learned, unseen = vectors(training, codec, path), vectors(held_out, codec, path)
@@ -134,7 +140,8 @@ def dreaming(options: Video) -> Dreaming:
 def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork | SpatialNetwork:
     """The memory and the head."""
     if options.spatial:
-        return SpatialNetwork(token_size, PLACES, options.width, options.layers, options.blocks, condition_size)
+        places = COLOURS if options.colours_apart else PLACES
+        return SpatialNetwork(token_size, places, options.width, options.layers, options.blocks, condition_size)
     return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
 
 
@@ -143,15 +150,16 @@ def trained_autoencoder(options: Video) -> Path:
     wanted = Autoencoder(
         **{field.name: getattr(options, field.name) for field in fields(VideoData)},
         depth=options.depth,
+        narrow=options.narrow,
+        colours_apart=options.colours_apart,
         steps=options.autoencoder_steps,
         threads=options.threads,
         seed=options.seed,
         device=options.device,
     )
     # Options that came later and stand as they always did leave the name of what was trained before them alone.
-    later = {
-        field.name: field.default for field in fields(wanted) if field.name in ("contrast", "start", "keep_vectors")
-    }
+    newer = ("contrast", "start", "keep_vectors", "narrow", "colours_apart")
+    later = {field.name: field.default for field in fields(wanted) if field.name in newer}
     named = {name: value for name, value in to_json(wanted).items() if later.get(name, wanted) != value}
     key = blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache_folder() / "video" / f"autoencoder-{key}"

@@ -25,6 +25,8 @@ PATCH = 4  # pixels along the side of the first patches
 CHANNELS = (64, 128, 192, 192, 192)
 LEFT = 4  # places along the side of what is left of a frame
 PLACES = LEFT * LEFT
+COLOURS = 3
+NARROWEST = 16
 AT_ONCE = 256  # frames
 CONTRAST_WINDOW = 5  # pixels along a side: about a brick
 SMALLEST_VARIANCE = 1e-4  # of a window: a hundredth of the range is even
@@ -42,20 +44,27 @@ class FrameAutoencoder(nn.Module):
     are taken within a frame: nothing of a frame depends on another.
 
     size: of a frame's side, 16 times a power of two. depth: values at each of the 4 x 4 places that are left of it.
+    narrow: every layer has one narrow-th of the channels. colours_apart: whether each colour is a grey picture of its
+    own, read and written by the same weights; a vector then holds 3 * 16 * depth values, of which value d of colour c
+    is number d * 3 + c, so that a network of places may take the colours for its places.
     """
 
     causal = True
 
-    def __init__(self, size: int = 64, depth: int = 24) -> None:
+    def __init__(self, size: int = 64, depth: int = 24, narrow: int = 1, colours_apart: bool = False) -> None:
         super().__init__()
         halvings = math.log2(size / (PATCH * LEFT)) if size > 0 else 0.5
         if halvings != int(halvings) or not 0 < halvings < len(CHANNELS):
             raise ValueError(f"size is {size}, expected 32, 64, 128 or 256: pixels along the side of a frame")
         if depth < 1:
             raise ValueError(f"depth is {depth}, expected at least 1")
-        self.size, self.depth, self.token_size = size, depth, LEFT * LEFT * depth
-        wide = CHANNELS[: int(halvings) + 1]
-        shrink: list[nn.Module] = [nn.PixelUnshuffle(PATCH), nn.Conv2d(3 * PATCH**2, wide[0], 3, padding=1)]
+        if not 1 <= narrow <= NARROWEST or NARROWEST % narrow:
+            raise ValueError(f"narrow is {narrow}, expected 1, 2, 4, 8 or 16: what the channels are divided by")
+        self.size, self.depth, self.colours = size, depth, COLOURS if colours_apart else 1
+        self.token_size = self.colours * PLACES * depth
+        seen = COLOURS // self.colours  # colours that a layer sees together
+        wide = tuple(channels // narrow for channels in CHANNELS[: int(halvings) + 1])
+        shrink: list[nn.Module] = [nn.PixelUnshuffle(PATCH), nn.Conv2d(seen * PATCH**2, wide[0], 3, padding=1)]
         for before, after in pairwise(wide):
             shrink += [nn.SiLU(), nn.Conv2d(before, after, 3, stride=2, padding=1), Residual(after)]
         shrink += [nn.SiLU(), nn.Conv2d(wide[-1], depth, 1)]
@@ -67,7 +76,7 @@ class FrameAutoencoder(nn.Module):
             if after != wide[0]:
                 grow.append(Residual(after))
         grow += [nn.SiLU(), nn.Conv2d(wide[0], 64, 3, padding=1), nn.PixelShuffle(2)]
-        grow += [nn.SiLU(), nn.Conv2d(16, 12, 3, padding=1), nn.PixelShuffle(2)]
+        grow += [nn.SiLU(), nn.Conv2d(16, 4 * seen, 3, padding=1), nn.PixelShuffle(2)]
         self.grow = nn.Sequential(*grow)
         for parameter in self.parameters():
             if parameter.ndim == 4:  # the layout in which convolutions are twice as fast on a processor
@@ -93,13 +102,16 @@ class FrameAutoencoder(nn.Module):
                 f"frames have shape {tuple(frames.shape)}, expected (..., 3, {self.size}, {self.size}): this"
                 " autoencoder was built for frames of that size"
             )
-        flat = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-        left: Tensor = self.shrink(flat).flatten(1).float()
-        return F.layer_norm(left, left.shape[1:], eps=1e-8).reshape(*frames.shape[:-3], self.token_size)
+        flat = frames.reshape(-1, COLOURS // self.colours, self.size, self.size)
+        left: Tensor = self.shrink(flat.contiguous(memory_format=torch.channels_last)).flatten(1).float()
+        normed = F.layer_norm(left, left.shape[1:], eps=1e-8)
+        by_value = normed.reshape(-1, self.colours, PLACES * self.depth).transpose(1, 2)
+        return by_value.reshape(*frames.shape[:-3], self.token_size)
 
     def rebuild(self, vectors: Tensor) -> Tensor:
         """Vectors (..., 16 * depth) -> frames (..., 3, size, size), about in [-1, 1]."""
-        left = vectors.reshape(-1, self.depth, LEFT, LEFT).contiguous(memory_format=torch.channels_last)
+        by_colour = vectors.reshape(-1, PLACES * self.depth, self.colours).transpose(1, 2)
+        left = by_colour.reshape(-1, self.depth, LEFT, LEFT).contiguous(memory_format=torch.channels_last)
         frames: Tensor = self.grow(left).float()
         return frames.reshape(*vectors.shape[:-1], 3, self.size, self.size)
 
@@ -180,6 +192,7 @@ def load_autoencoder(path: Path) -> FrameAutoencoder:
     recipe = read_recipe(path)
     if "depth" not in recipe or "size" not in recipe:
         raise ValueError(f"{path} holds the weights of {recipe.get('recipe')!r}, expected those of an autoencoder")
-    autoencoder = FrameAutoencoder(recipe["size"], recipe["depth"])
+    made = (recipe["size"], recipe["depth"], recipe.get("narrow", 1), recipe.get("colours_apart", False))
+    autoencoder = FrameAutoencoder(*made)
     load_weights(path, as_denoiser(autoencoder))
     return autoencoder.eval()
