@@ -68,14 +68,18 @@ def prediction(run: Run) -> None:
     )
     print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in (1, 2, 4, 8, 16)) + f"{'worst':>8}{'sharp':>8}")
     ceiling: Tensor | None = None
+    assert run.world is not None
+    mean = predict(Dreamer(run.world.mean, run.world.codec, replace(run.dreaming, steps=1)), parts, CONTEXT, HORIZON)
+    row("mean, 1 call a frame", mean.gain, mean.sharpness.mean().item())
+    run.put(psnr_gain_h1=mean.gain[0].item(), psnr_gain_h8=mean.gain[7].item(), psnr_gain_h16=mean.gain[15].item())
+    run.put(psnr_gain_worst_to_h8=mean.gain[:8].min().item(), psnr_gain_worst_to_h16=mean.gain.min().item())
     for calls in sorted({1, 2, 4, 8, run.dreaming.steps}):
         found = predict(run.dreamer(replace(run.dreaming, steps=calls)), parts, CONTEXT, HORIZON)
         ceiling = found.ceiling
         row(f"dream, {calls} call{'s' * (calls > 1)} a frame", found.gain, found.sharpness.mean().item())
         if calls == run.dreaming.steps:
-            run.put(psnr_gain_h1=found.gain[0].item(), psnr_gain_h8=found.gain[7].item())
-            run.put(psnr_gain_h16=found.gain[15].item(), psnr_gain_worst_to_h8=found.gain[:8].min().item())
-            run.put(psnr_gain_worst_to_h16=found.gain.min().item(), sharpness=found.sharpness.mean().item())
+            run.put(sample_gain_h1=found.gain[0].item(), sample_gain_h8=found.gain[7].item())
+            run.put(sample_gain_h16=found.gain[15].item(), sharpness=found.sharpness.mean().item())
     assert ceiling is not None
     row("real frames as the codec has them", ceiling, math.nan)
     run.put(codec_gain_h1=ceiling[0].item(), codec_gain_h8=ceiling[7].item())
@@ -212,7 +216,7 @@ def main() -> None:
     parser.add_argument("--world", default="doom", help="run folder or name of a world to walk in")
     parser.add_argument("--bouncing", default="bouncing", help="run folder or name of a bouncing world")
     parser.add_argument("--frames", type=int, default=10_000, help="of the long dream")
-    parser.add_argument("--steps", type=int, default=Dreaming.steps)
+    parser.add_argument("--steps", type=int, help="denoising calls a frame; without it as the world is made for")
     parser.add_argument("--stabilization", type=float, default=Dreaming.stabilization)
     parser.add_argument("--history", type=float, default=Dreaming.history)
     parser.add_argument("--bend", type=float, default=Dreaming.bend)
@@ -223,9 +227,10 @@ def main() -> None:
     world, toy = (
         load(name) if Path(name).is_dir() or name in shipped() else None for name in (asked.world, asked.bouncing)
     )
-    dreaming = Dreaming(asked.steps, asked.stabilization, asked.history, asked.bend)
+    usual = Dreaming() if world is None else world.dreaming
+    dreaming = Dreaming(asked.steps or usual.steps, asked.stabilization, asked.history, asked.bend)
     run = Run(world, toy, frames, asked.quick, dreaming)
-    run.put(calls_per_frame=asked.steps * (1 if asked.history == 1 else 2))
+    run.put(calls_per_frame=dreaming.steps * (1 if asked.history == 1 else 2))
     if world is None or not have_real_walks(world.recipe):
         print(f"no world {asked.world!r}, or its engine is not installed: only the bouncing world is measured")
     elif set(asked.only) - {"bouncing"}:

@@ -85,11 +85,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--world", default="doom", help="run folder or name of a world")
-    parser.add_argument("--steps", type=int, default=Dreaming.steps, help="denoising calls a frame")
+    parser.add_argument("--steps", type=int, help="denoising calls a frame; without it as the world is made for")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     repeats = 20 if asked.quick else 100
     world = load(asked.world)
+    asked.steps = asked.steps or world.dreaming.steps
     model = world.model(Dreaming(steps=asked.steps))
     figures: dict[str, float | None] = {**dict.fromkeys(KEYS), "calls_per_frame": asked.steps}
     frames, led = world.beginnings[0]

@@ -241,6 +241,21 @@ def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it()
     assert len(who.past) == len(past) + 1
 
 
+def test_what_is_imagined_can_be_remembered_dimly():
+    """The level reaches the second token and not the first; at level 1 what was seen is forgotten altogether."""
+
+    def imagined(level):
+        who = policy()
+        who.act(observation(0))
+        return who.imagine(3, steps=1, level=level).seen["front"][0]
+
+    clear, dim = imagined(0.0), imagined(0.5)
+    torch.testing.assert_close(clear[0], dim[0])
+    assert (clear[1] - dim[1]).abs().max() > 1e-4
+    with pytest.raises(ValueError, match=r"level is 1\.5"):
+        imagined(1.5)
+
+
 @pytest.mark.parametrize("options", [{"deeds": 2.0}, {"deeds": -0.5}, {"eta": 1.5}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match="expected at least 1 step"):

@@ -17,6 +17,7 @@ from .policy_knowledge import STATE
 from .tabletop import CAMERAS, FRUITS
 
 LONGEST = 400  # steps
+DIM = 0.2  # the level at which imagined senses are remembered; at 0 a third of the dreams agree with their replay
 STILL = 10  # steps after the last action, for what rolls to come to rest
 Arrangement = tuple[int | None, int | None]
 """The plates of apple and orange, None where a fruit lies on none."""
@@ -73,7 +74,7 @@ def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 1, felt: Fel
     chunk = policy.knowledge.tokens.chunk
     senses = {name: values for name, values in policy.knowledge.senses(observation).items() if values is not None}
     first = policy.act(observation)
-    imagined = policy.imagine(LONGEST // chunk - 1, steps, felt)
+    imagined = policy.imagine(LONGEST // chunk - 1, steps, felt, DIM)
     over = imagined.over[0] > ENDED
     ended = bool(over.any())
     last = int(over.int().argmax()) + 1 if ended else len(over)

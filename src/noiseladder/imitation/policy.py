@@ -127,16 +127,20 @@ class Policy:
         self.over = tokens.over(noisy)[:, 0]
         return tokens.actions(noisy)[:, 0]
 
-    def imagine(self, count: int, steps: int = 8, felt: Felt | None = None) -> Imagined:
+    def imagine(self, count: int, steps: int = 8, felt: Felt | None = None, level: float = 0.0) -> Imagined:
         """What it would see and do next, token after token: first what is seen, then what is done about it.
 
         Nothing is remembered. count: tokens; steps: denoising steps for what is seen, and again for what is done.
         felt: what is known of the senses from what was done, without having to be learned: where a hand was sent, say.
+        level: at which imagined senses are remembered; above 0 their errors are not taken for facts.
         """
+        if not 0 <= level <= 1:
+            raise ValueError(f"level is {level:g}, expected 0, what was imagined is a fact, to 1, it is forgotten")
         tokens, episodes = self.knowledge.tokens, len(self.generators)
         state, found = self.state, []
         unknown, seen = torch.ones(episodes, 1, len(tokens.parts)), torch.zeros(episodes, 1, len(tokens.parts))
         seen[..., -1] = 1.0
+        kept = tokens.spread(torch.cat([level * unknown[..., :-1], 0 * unknown[..., -1:]], dim=-1))
         fall = torch.linspace(1, 0, steps + 1).tolist()
         looking = [tokens.spread(torch.cat([now * unknown[..., :-1], unknown[..., -1:]], dim=-1)) for now in fall]
         acting = [self.acting(seen, now) for now in fall]
@@ -158,7 +162,7 @@ class Policy:
                     token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
                 before = self.denoised(token, acting, begins, state)
                 found.append(before)
-                state = self.denoiser.observe(found[-1], begins, state)
+                state = self.denoiser.observe(found[-1], begins, state, kept)
         together = torch.cat(found, dim=1)
         return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), over=tokens.over(together))
 

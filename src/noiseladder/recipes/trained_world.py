@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import noiseladder.video
+from noiseladder.diffusion.consistency import Distilled
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.training.options import from_json
@@ -35,6 +36,15 @@ class TrainedWorld(NamedTuple):
         """One dream; make several for several dreamers."""
         how = dreaming or self.dreaming
         return WorldModel(self.denoiser, self.codec, self.beginnings.names, self.beginnings.rows, how)
+
+    @property
+    def mean(self) -> Denoiser | ExportedDenoiser:
+        """What gives the mean of the next frame in one call; another denoiser than the one of dreams where those are
+        distilled, whose one call is a sample.
+        """
+        if isinstance(self.denoiser, Distilled):
+            return Denoiser(self.denoiser.network, self.denoiser.schedule).eval()
+        return self.denoiser
 
     @property
     def dreaming(self) -> Dreaming:
