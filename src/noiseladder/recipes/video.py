@@ -53,8 +53,8 @@ class Video(TrainingOptions, VideoData):
     start: Path | None = None
     """Weights to begin with, those of a run with the same network and autoencoder; random ones without it."""
     teacher: Path | None = None
-    """Folder of a run whose many calls a frame the head learns to make in one; its sizes, weights and autoencoder are
-    taken, and only the head is trained."""
+    """Folder of a run, with the same sizes as this one, whose many calls a frame the head learns to make in one; its
+    weights and autoencoder are taken, and only the head is trained."""
     rungs: int = 16
     """Calls of the teacher that become one."""
     batch: int = 32
