@@ -30,7 +30,8 @@ class Distilled(Denoiser):
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
         """As `Denoiser.forward`; what it says of a token at level 1 depends on that token."""
-        return super().forward(noisy, levels.clamp(max=TOP), condition, state)
+        missing = spread(levels == 1, noisy) & ~torch.isfinite(noisy)
+        return super().forward(noisy.masked_fill(missing, 0.0), levels.clamp(max=TOP), condition, state)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")
         if path is not None:
             check_writable(path)
+    torch.set_num_threads(1)  # a frame at a time: more threads only wait for each other
     world = load(options.run)
     calls = world.dreaming.steps if options.steps is None else options.steps
     dreaming = Dreaming(calls, options.stabilization, options.history, options.bend)

@@ -44,7 +44,7 @@ def export(options: Annotated[Export, Parameter(name="*")] = Export()) -> None:
     torch.set_num_threads(1)  # as the graphs run, so that the times can be compared
     plan = idle_actions(options.frames, len(world.beginnings.names), 0)
     recipe = portable({"recipe": "video", **to_json(world.recipe)})
-    alike = export_world(world.denoiser, world.codec, world.beginnings, plan, recipe, folder)
+    alike = export_world(world.denoiser, world.codec, world.beginnings, plan, recipe, folder, world.dreaming)
     size = sum(path.stat().st_size for path in folder.glob("*.onnx"))
     print(f"{folder}: encoder, memory, head and decoder, {size / 1e6:.1f} MB")
     print(

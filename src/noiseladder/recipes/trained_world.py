@@ -40,7 +40,7 @@ class TrainedWorld(NamedTuple):
     @property
     def mean(self) -> Denoiser | ExportedDenoiser:
         """What gives the mean of the next frame in one call; another denoiser than the one of dreams where those are
-        distilled, whose one call is a sample.
+        distilled, whose one call is a sample. A distilled world that was exported has lost it and gives its samples.
         """
         if isinstance(self.denoiser, Distilled):
             return Denoiser(self.denoiser.network, self.denoiser.schedule).eval()

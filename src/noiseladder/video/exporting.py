@@ -59,6 +59,7 @@ def export_world(
     plan: Sequence[int],
     recipe: Mapping[str, Any],
     folder: Path,
+    dreaming: Dreaming | None = None,
 ) -> Alike:
     """Write a world into a folder that `load_exported` reads, and say how alike both dream the actions `plan`.
 
@@ -66,6 +67,7 @@ def export_world(
     differ, for a network whose state has no fixed size, and for a folder that holds something else; ImportError without
     the extra `runtime`; OSError for a full disk.
     """
+    how = dreaming or Dreaming()
     need_exporter()
     check_place(folder)
     schedule = schedule_note(denoiser.schedule)
@@ -77,7 +79,7 @@ def export_world(
         "token_shape": list(codec.token_shape),
         "actions": dict(zip(beginnings.names, beginnings.rows.tolist(), strict=True)),
         "schedule": schedule,
-        "dreaming": {**asdict(Dreaming()), "levels": Dreaming().matrix[:, 0].tolist()},
+        "dreaming": {**asdict(how), "levels": how.matrix[:, 0].tolist()},
         "weights": sum(weight.numel() for weight in denoiser.parameters()),
         "state": list(start),
         "graphs": {},
@@ -98,8 +100,8 @@ def export_world(
             }  # fmt: skip
         replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
         exported = load_exported(partial)
-        mine = WorldModel(denoiser, codec, beginnings.names, beginnings.rows)
-        its = WorldModel(exported.denoiser, exported.codec, beginnings.names, beginnings.rows)
+        mine = WorldModel(denoiser, codec, beginnings.names, beginnings.rows, how)
+        its = WorldModel(exported.denoiser, exported.codec, beginnings.names, beginnings.rows, how)
         found.append(dreamt_by_both(mine, its, beginnings[0], plan))
         if found[0].largest > SAME:
             raise ValueError(
