@@ -61,7 +61,7 @@ def closeness(true: WorldModel, other: WorldModel, plan: list[int], exported: bo
     errors = []
     for action in plan:
         here = true.snapshot()
-        other.restore(taken_over(here, true.denoiser.network) if exported else here)  # type: ignore[attr-defined]
+        other.restore(taken_over(here, true.denoiser) if exported else here)  # type: ignore[attr-defined]
         frames = [model.step(action).astype(float) for model in (true, other)]
         errors.append(np.square(frames[0] - frames[1]).mean())
     return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-12))

@@ -57,7 +57,7 @@ class Run:
     def dreamer(self, dreaming: Dreaming | None = None) -> Dreamer:
         """Of the world that is walked in."""
         assert self.world is not None
-        return Dreamer(self.world.denoiser, self.world.codec, dreaming or self.dreaming)
+        return Dreamer(self.world.sampler, self.world.codec, dreaming or self.dreaming)
 
 
 def prediction(run: Run) -> None:
@@ -69,7 +69,9 @@ def prediction(run: Run) -> None:
     print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in (1, 2, 4, 8, 16)) + f"{'worst':>8}{'sharp':>8}")
     ceiling: Tensor | None = None
     assert run.world is not None
-    mean = predict(Dreamer(run.world.mean, run.world.codec, replace(run.dreaming, steps=1)), parts, CONTEXT, HORIZON)
+    mean = predict(
+        Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1)), parts, CONTEXT, HORIZON
+    )
     row("mean, 1 call a frame", mean.gain, mean.sharpness.mean().item())
     run.put(psnr_gain_h1=mean.gain[0].item(), psnr_gain_h8=mean.gain[7].item(), psnr_gain_h16=mean.gain[15].item())
     run.put(psnr_gain_worst_to_h8=mean.gain[:8].min().item(), psnr_gain_worst_to_h16=mean.gain.min().item())
@@ -181,7 +183,7 @@ def bouncing(run: Run) -> None:
     count, length = (2, 200) if run.quick else (8, 1000)
     world = BouncingWorld(size=run.bouncing.recipe.size)
     walks = real_walks(run.bouncing.recipe, CONTEXT + length, count, 0)
-    dreamer = Dreamer(run.bouncing.denoiser, run.bouncing.codec, run.dreaming)
+    dreamer = Dreamer(run.bouncing.sampler, run.bouncing.codec, run.dreaming)
     frames, conditions = stacked(walks)
     dream = torch.stack(
         list(dreamer.dreams(frames[:, :CONTEXT], conditions[:, :CONTEXT], conditions[:, CONTEXT:], 0)), dim=1

@@ -64,7 +64,7 @@ def test_one_call_of_the_student_is_a_sample_where_one_of_its_teacher_is_a_mean(
     mean = samples(student, [1.0, 0.0])
     assert mean.std() < 0.01
     assert abs(mean.mean() - KEPT) < 0.12
-    sampled = Distilled(student.network, student.schedule)
+    sampled = Distilled(student)
     for levels, step in (([1.0, 0.0], DDIM), ([1.0, 0.5, 0.0], Step(1.0, Generator().manual_seed(1)))):
         found = samples(sampled, levels, step)
         assert abs(found.mean() - KEPT) < 0.12

@@ -27,10 +27,10 @@ def test_the_next_frames_of_unseen_walks_are_known_better_than_by_copying(name: 
     world = load(name)
     rows = torch.cat([world.beginnings.rows, torch.zeros_like(world.beginnings.rows[:1])])  # -1 is not known
     walks = [Clip(frames, rows[led].numpy()) for frames, led in map(world.beginnings.__getitem__, range(6))]
-    mean = predict(Dreamer(world.mean, world.codec, Dreaming(steps=1)), walks, context=4, horizon=4)
+    mean = predict(Dreamer(world.denoiser, world.codec, Dreaming(steps=1)), walks, context=4, horizon=4)
     assert mean.gain.min() > 1.5, mean.gain
     assert (mean.ceiling > mean.gain - 0.5).all()
-    sample = predict(Dreamer(world.denoiser, world.codec, world.dreaming), walks, context=4, horizon=4)
+    sample = predict(Dreamer(world.sampler, world.codec, world.dreaming), walks, context=4, horizon=4)
     assert sample.gain.min() > 0, sample.gain  # a sample is further from what came than the mean, and sharper
     assert (sample.sharpness > mean.sharpness).all()
 

@@ -100,7 +100,7 @@ def test_graphs_answer_as_the_network_does(name: str, tmp_path: Path) -> None:
     condition = torch.eye(ACTIONS)[torch.randint(ACTIONS, (3, 4), generator=generator)]
     before, its = (each.observe(tokens, condition, None, 0.2, tokens.flip(0)) for each in (denoiser, other))
     assert its.tensors[0].shape[0] == 3
-    for mine, exported in zip(tensors(exporting.prepared(denoiser.network, before)), its.tensors, strict=True):
+    for mine, exported in zip(tensors(denoiser.prepare(before)), its.tensors, strict=True):
         same(exported, mine)
     wanted, found = (each(tokens, levels, condition, state) for each, state in ((denoiser, before), (other, its)))
     same(found.clean, wanted.clean)

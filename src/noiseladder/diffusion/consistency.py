@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from .batch import Batch
-from .denoiser import AnswersQueries, Denoised, Denoiser, hide_pure_noise
+from .denoiser import Denoised, Denoiser, answers, hide_pure_noise
+from .guidance import Guided
 from .noise import spread
 from .objective import DiffusionForcing, clean_tokens
 from .sampling import DDIM, Step
@@ -20,18 +20,25 @@ TOP = 0.999
 """The level at which a student begins: pure noise for all purposes, but at exactly 1 a network sees no token at all."""
 
 
-class Distilled(Denoiser):
-    """A denoiser with the weights of a student: a token at level 1 is looked at as if it were at TOP.
+@dataclass(frozen=True)
+class Distilled(Guided):
+    """A student's denoiser as it is sampled from: a token at level 1 is looked at as if it were at TOP.
 
-    So all samplers begin as the student learned to, and no schedule or matrix has to know of it.
+    So all samplers begin as the student learned to, and no schedule or matrix has to know of it. The denoiser inside is
+    the same network with its means.
     """
 
-    def forward(
+    @property
+    def causal(self) -> bool:
+        """As the inner denoiser."""
+        return bool(getattr(self.denoiser, "causal", False))
+
+    def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
-        """As `Denoiser.forward`; what it says of a token at level 1 depends on that token."""
+        """Denoise tokens (B, T, ...) at `levels` (B, T); what is said of a token at level 1 depends on that token."""
         missing = spread(levels == 1, noisy) & ~torch.isfinite(noisy)
-        return super().forward(noisy.masked_fill(missing, 0.0), levels.clamp(max=TOP), condition, state)
+        return self.denoiser(noisy.masked_fill(missing, 0.0), levels.clamp(max=TOP), condition, state)
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ class Consistency:
 
     teacher: is never changed. memory: levels of the main stream, the past; it has no loss. rungs: of the ladder, which
     falls evenly. step: the teacher's formula. unseen: share of the tokens that are asked for at level 1 exactly, where
-    the student keeps the teacher's guess: a plain `Denoiser` with its weights then still gives the mean in one call,
-    and `Distilled` a sample. knee: errors smaller than this, in the tokens' units, count squared,
+    the student keeps the teacher's guess: the student itself then still gives the mean in one call, and `Distilled` of
+    it a sample. knee: errors smaller than this, in the tokens' units, count squared,
     larger ones singly (pseudo-Huber, Song and Dhariwal, 2024): means of far samples pull less.
     """
 
@@ -103,7 +110,6 @@ class Consistency:
 
 def asked(denoiser: Denoiser, past: tuple[Tensor, Tensor, Tensor | None], noisy: Tensor, levels: Tensor) -> Denoised:
     """Guesses for tokens (B, T, ...) at levels (B, T), each from the state before it."""
-    network = cast(AnswersQueries, denoiser.network)
     state = denoiser.initial_state(len(noisy))
-    _, answer = network.query(*past, state, hide_pure_noise(noisy, levels), levels)
+    answer = answers(denoiser.network, *past, state, hide_pure_noise(noisy, levels), levels)
     return denoiser.interpret(answer, noisy, levels)

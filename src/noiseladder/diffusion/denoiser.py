@@ -59,6 +59,23 @@ class AnswersQueries(Protocol):
 
 
 @runtime_checkable
+class AnswersAlone(Protocol):
+    """A network that can give the answers of `query` without the outputs of the main stream."""
+
+    def answer(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        condition: Tensor | None,
+        state: State,
+        query_tokens: Tensor,
+        query_levels: Tensor,
+    ) -> Tensor:
+        """Shapes as in `AnswersQueries.query`."""
+        ...
+
+
+@runtime_checkable
 class WorksInHalves(Protocol):
     """A network that can give the output alone, or the new state alone; arguments as in its call."""
 
@@ -260,6 +277,22 @@ class Denoiser(nn.Module):
 def hide_pure_noise(noisy: Tensor, levels: Tensor) -> Tensor:
     """Zero the tokens at level 1: they tell the network nothing."""
     return torch.where(spread(levels, noisy) < 1, noisy, 0.0)
+
+
+def answers(
+    network: SequenceNetwork,
+    tokens: Tensor,
+    levels: Tensor,
+    condition: Tensor | None,
+    state: State,
+    query_tokens: Tensor,
+    query_levels: Tensor,
+) -> Tensor:
+    """The answers of a network that is asked for every token twice; the main stream, which has no loss, if it must."""
+    if isinstance(network, AnswersAlone):
+        return network.answer(tokens, levels, condition, state, query_tokens, query_levels)
+    in_streams = cast(AnswersQueries, network)
+    return in_streams.query(tokens, levels, condition, state, query_tokens, query_levels)[1]
 
 
 def check_shapes(tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:

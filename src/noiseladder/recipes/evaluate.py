@@ -86,12 +86,12 @@ def measure(
     world: TrainedWorld, walks: list[Clip], dreaming: Dreaming, options: Evaluate
 ) -> dict[str, tuple[float, float]]:
     """Name -> (figure of the dream, the same figure of real frames or of frames that the codec rebuilds)."""
-    dreamer = Dreamer(world.denoiser, world.codec, dreaming)
+    dreamer = Dreamer(world.sampler, world.codec, dreaming)
     found: dict[str, tuple[float, float]] = {}
     horizon = SHOWN[-1]
     parts = pieces(walks, options.context + horizon, options.predictions)
     ahead = predict(dreamer, parts, options.context, horizon, options.seed)
-    mean = predict(Dreamer(world.mean, world.codec, replace(dreaming, steps=1)), parts, options.context, horizon)
+    mean = predict(Dreamer(world.denoiser, world.codec, replace(dreaming, steps=1)), parts, options.context, horizon)
     for name, figures in (("gain over copying, dB", ahead), ("the same of a mean, dB", mean)):
         for step in SHOWN:
             found[f"{name}, h={step}"] = (figures.gain[step - 1].item(), figures.ceiling[step - 1].item())

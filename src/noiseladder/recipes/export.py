@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from noiseladder.video.exporting import export_world
 from .real_walks import idle_actions
 from .shipping import portable
 from .trained_world import load
+from .video import sampled
 
 MOST = 10_000  # frames
 
@@ -44,7 +46,16 @@ def export(options: Annotated[Export, Parameter(name="*")] = Export()) -> None:
     torch.set_num_threads(1)  # as the graphs run, so that the times can be compared
     plan = idle_actions(options.frames, len(world.beginnings.names), 0)
     recipe = portable({"recipe": "video", **to_json(world.recipe)})
-    alike = export_world(world.denoiser, world.codec, world.beginnings, plan, recipe, folder, world.dreaming)
+    alike = export_world(
+        world.denoiser,
+        world.codec,
+        world.beginnings,
+        plan,
+        recipe,
+        folder,
+        world.dreaming,
+        partial(sampled, options=world.recipe),
+    )
     size = sum(path.stat().st_size for path in folder.glob("*.onnx"))
     print(f"{folder}: encoder, memory, head and decoder, {size / 1e6:.1f} MB")
     print(

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import noiseladder.video
-from noiseladder.diffusion.consistency import Distilled
-from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.denoiser import Denoiser, Denoises
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
@@ -35,16 +34,14 @@ class TrainedWorld(NamedTuple):
     def model(self, dreaming: Dreaming | None = None) -> WorldModel:
         """One dream; make several for several dreamers."""
         how = dreaming or self.dreaming
-        return WorldModel(self.denoiser, self.codec, self.beginnings.names, self.beginnings.rows, how)
+        return WorldModel(self.sampler, self.codec, self.beginnings.names, self.beginnings.rows, how)
 
     @property
-    def mean(self) -> Denoiser | ExportedDenoiser:
-        """What gives the mean of the next frame in one call; another denoiser than the one of dreams where those are
-        distilled, whose one call is a sample. A distilled world that was exported has lost it and gives its samples.
+    def sampler(self) -> Denoises:
+        """What dreams are sampled from: the denoiser, or a distilled one's samples, which it gives in one call; the
+        denoiser itself gives means in one call.
         """
-        if isinstance(self.denoiser, Distilled):
-            return Denoiser(self.denoiser.network, self.denoiser.schedule).eval()
-        return self.denoiser
+        return sampled(self.denoiser, self.recipe)
 
     @property
     def dreaming(self) -> Dreaming:
@@ -78,7 +75,7 @@ def load(run: str | Path) -> TrainedWorld:
     denoiser = Denoiser(network(options, codec.token_size, beginnings.rows.shape[1]), Cosine())
     load_weights(folder / WEIGHTS, denoiser)
     weights = sum(weight.numel() for weight in denoiser.parameters())
-    return TrainedWorld(sampled(denoiser.eval(), options), codec, beginnings, options, weights)
+    return TrainedWorld(denoiser.eval(), codec, beginnings, options, weights)
 
 
 def ship(run: Path, folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Generator
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.consistency import Consistency, Distilled
-from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.denoiser import Denoiser, Denoises
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.networks import SpatialNetwork, SplitNetwork
 from noiseladder.training import Experiment, Objective, TrainingOptions, seeded
@@ -127,9 +127,9 @@ def experiment(options: Video) -> Experiment:
     )
 
 
-def sampled(denoiser: Denoiser, options: Video) -> Denoiser:
-    """What dreams are sampled from: a student's weights are looked at in their own way."""
-    return denoiser if options.teacher is None else Distilled(denoiser.network, denoiser.schedule).eval()
+def sampled(denoiser: Denoises, options: Video) -> Denoises:
+    """What dreams are sampled from: a student is looked at in its own way."""
+    return denoiser if options.teacher is None else Distilled(denoiser)
 
 
 def dreaming(options: Video) -> Dreaming:
@@ -182,7 +182,7 @@ def vectors(store: ClipStore, codec: FrameAutoencoder, path: Path) -> Latents:
     return encode_store(store, codec, folder, done)
 
 
-def draw(denoiser: Denoiser, codec: FrameAutoencoder, held_out: ClipStore, path: Path, how: Dreaming) -> None:
+def draw(denoiser: Denoises, codec: FrameAutoencoder, held_out: ClipStore, path: Path, how: Dreaming) -> None:
     """Held-out walks above the dreams that the same actions lead to, after a context of up to 16 frames."""
     import numpy as np
     from PIL import Image

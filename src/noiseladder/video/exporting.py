@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork
+from noiseladder.diffusion.consistency import TOP, Distilled
+from noiseladder.diffusion.denoiser import Denoiser, Denoises
 from noiseladder.training.durable import file_hash, replace_folder, replace_text
 from noiseladder.training.tensors_file import write_tensors
 
@@ -30,7 +31,7 @@ from .exported_world import (
     runtime,
     schedule_note,
 )
-from .onnx_graphs import OPSET, graphs_of, prepared, tensors_of, write_graph
+from .onnx_graphs import OPSET, graphs_of, tensors_of, write_graph
 from .world_model import Dreaming, Snapshot, WorldModel
 
 SAME = 1
@@ -60,17 +61,21 @@ def export_world(
     recipe: Mapping[str, Any],
     folder: Path,
     dreaming: Dreaming | None = None,
+    sampler: Callable[[Denoises], Denoises] = lambda denoiser: denoiser,
 ) -> Alike:
     """Write a world into a folder that `load_exported` reads, and say how alike both dream the actions `plan`.
 
-    recipe: JSON values, kept beside the graphs. Raises ValueError, and leaves what was there as it was, when the frames
-    differ, for a network whose state has no fixed size, and for a folder that holds something else; ImportError without
-    the extra `runtime`; OSError for a full disk.
+    recipe: JSON values, kept beside the graphs. dreaming, sampler: how it dreams, and what its dreams are sampled from,
+    given its denoiser; so both dream when they are compared.
+    Raises ValueError, and leaves what was there as it was, when the frames differ, for a network whose state has no
+    fixed size, and for a folder that holds something else; ImportError without the extra `runtime`; OSError for a full
+    disk.
     """
     how = dreaming or Dreaming()
     need_exporter()
     check_place(folder)
     schedule = schedule_note(denoiser.schedule)
+    levels = how.matrix[:, 0].clamp(max=TOP if isinstance(sampler(denoiser), Distilled) else 1.0)
     start, parts = graphs_of(denoiser, codec, beginnings.rows.shape[1])
     note: dict[str, Any] = {
         "kind": KIND,
@@ -79,7 +84,7 @@ def export_world(
         "token_shape": list(codec.token_shape),
         "actions": dict(zip(beginnings.names, beginnings.rows.tolist(), strict=True)),
         "schedule": schedule,
-        "dreaming": {**asdict(how), "levels": how.matrix[:, 0].tolist()},
+        "dreaming": {**asdict(how), "levels": levels.tolist()},
         "weights": sum(weight.numel() for weight in denoiser.parameters()),
         "state": list(start),
         "graphs": {},
@@ -100,8 +105,8 @@ def export_world(
             }  # fmt: skip
         replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
         exported = load_exported(partial)
-        mine = WorldModel(denoiser, codec, beginnings.names, beginnings.rows, how)
-        its = WorldModel(exported.denoiser, exported.codec, beginnings.names, beginnings.rows, how)
+        mine = WorldModel(sampler(denoiser), codec, beginnings.names, beginnings.rows, how)
+        its = WorldModel(sampler(exported.denoiser), exported.codec, beginnings.names, beginnings.rows, how)
         found.append(dreamt_by_both(mine, its, beginnings[0], plan))
         if found[0].largest > SAME:
             raise ValueError(
@@ -128,7 +133,7 @@ def dreamt_by_both(
         each.reset(*beginning, seed=0)
     for number, action in enumerate(plan):
         if number and number % STRETCH == 0:
-            exported.restore(taken_over(model.snapshot(), cast(Denoiser, model.denoiser).network))
+            exported.restore(taken_over(model.snapshot(), cast(Denoiser, model.denoiser)))
         frames = []
         for place, each in enumerate((model, exported)):
             started = time.process_time()
@@ -138,9 +143,9 @@ def dreamt_by_both(
     return Alike(len(plan), largest, *seconds)
 
 
-def taken_over(moment: Snapshot, network: SequenceNetwork) -> Snapshot:
+def taken_over(moment: Snapshot, denoiser: Denoiser) -> Snapshot:
     """A moment of a world as one of the world that was exported from it."""
-    return replace(moment, state=ExportedState(tensors_of(prepared(network, moment.state))))
+    return replace(moment, state=ExportedState(tensors_of(denoiser.prepare(moment.state))))
 
 
 def need_exporter() -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noiseladder.diffusion.consistency import TOP, Distilled
 from noiseladder.diffusion.denoiser import Denoiser, SequenceNetwork, WorksInHalves, hide_pure_noise
 from noiseladder.diffusion.state import State
 
@@ -43,7 +42,7 @@ def graphs_of(
     token, frame = torch.zeros(1, 1, *codec.token_shape), torch.zeros(1, codec.size, codec.size, 3, dtype=torch.uint8)
     one = {"tokens": token, "levels": torch.full((1, 1), 0.5), "condition": torch.zeros(1, 1, condition_size)}
     with torch.no_grad():
-        start = fixed_start(denoiser.network, *one.values())
+        start = fixed_start(denoiser, *one.values())
     state = {f"state_{number}": tensor for number, tensor in enumerate(tensors_of(start))}
     halves = {**one, **state}
     return state, {
@@ -54,13 +53,14 @@ def graphs_of(
     }
 
 
-def fixed_start(network: SequenceNetwork, token: Tensor, level: Tensor, condition: Tensor) -> State:
+def fixed_start(denoiser: Denoiser, token: Tensor, level: Tensor, condition: Tensor) -> State:
     """The state of one sequence before any token, with all that denoising calls have in common done."""
+    network = denoiser.network
     what = type(network).__name__
     if not network.causal:
         raise ValueError(f"a {what} looks at later tokens, which a world that is walked in does not have yet")
-    start = prepared(network, network.initial_state(1))
-    after = prepared(network, read(network, token, level, condition, start))
+    start = denoiser.prepare(network.initial_state(1))
+    after = denoiser.prepare(read(network, token, level, condition, start))
     if [tensor.shape for tensor in tensors_of(start)] != [tensor.shape for tensor in tensors_of(after)]:
         raise ValueError(
             f"the state of a {what} grows with what it has seen, and a graph has fixed sizes: a recurrent network,"
@@ -104,8 +104,6 @@ class Looking(Half):
 
     def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
         network, held = self.denoiser.network, filled(self.like, state)
-        if isinstance(self.denoiser, Distilled):
-            levels = levels.clamp(max=TOP)
         hidden = hide_pure_noise(tokens, levels)
         if isinstance(network, WorksInHalves):
             output = network.look(hidden, levels, condition, held)
@@ -121,13 +119,7 @@ class Remembering(Half):
     def forward(self, tokens: Tensor, levels: Tensor, condition: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         network = self.denoiser.network
         after = read(network, hide_pure_noise(tokens, levels), levels, condition, filled(self.like, state))
-        return tensors_of(prepared(network, after))
-
-
-def prepared(network: SequenceNetwork, state: State) -> State:
-    """The state with all done that denoising calls have in common."""
-    prepare = getattr(network, "prepare", None)
-    return state if prepare is None else cast(State, prepare(state))
+        return tensors_of(self.denoiser.prepare(after))
 
 
 def read(network: SequenceNetwork, tokens: Tensor, levels: Tensor, condition: Tensor, state: State) -> State:

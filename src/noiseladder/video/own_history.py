@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
-from noiseladder.diffusion.denoiser import AnswersQueries, Denoiser, SequenceNetwork, hide_pure_noise
+from noiseladder.diffusion.denoiser import Denoiser, answers, hide_pure_noise
 from noiseladder.diffusion.objective import DiffusionForcing, clean_tokens
-from noiseladder.diffusion.state import State
 from noiseladder.diffusion.training_levels import Constant, DrawLevels, clean as clean_levels
 
 from .remembered import DimMemory, OftenUnseen
@@ -66,39 +64,6 @@ class OwnHistory:
     def at_level(self, level: float) -> DiffusionForcing:
         """What validation looks at: the plain error of questions at one level after a clean history."""
         return DiffusionForcing(clean_levels, query_levels=Constant(level), query_share=1.0)
-
-
-@runtime_checkable
-class AnswersAlone(Protocol):
-    """A network that can give the answers of `query` without the outputs of the main stream."""
-
-    def answer(
-        self,
-        tokens: Tensor,
-        levels: Tensor,
-        condition: Tensor | None,
-        state: State,
-        query_tokens: Tensor,
-        query_levels: Tensor,
-    ) -> Tensor:
-        """Shapes as in `AnswersQueries.query`."""
-        ...
-
-
-def answers(
-    network: SequenceNetwork,
-    tokens: Tensor,
-    levels: Tensor,
-    condition: Tensor | None,
-    state: State,
-    query_tokens: Tensor,
-    query_levels: Tensor,
-) -> Tensor:
-    """The answers of a network that is asked for every token twice; the main stream, which has no loss, if it must."""
-    if isinstance(network, AnswersAlone):
-        return network.answer(tokens, levels, condition, state, query_tokens, query_levels)
-    in_streams = cast(AnswersQueries, network)
-    return in_streams.query(tokens, levels, condition, state, query_tokens, query_levels)[1]
 
 
 @torch.no_grad()
