@@ -407,15 +407,21 @@ def monte_carlo(run: Run) -> None:
     run.put(monte_carlo_gain_equal_steps=steps_gain.mean)
 
 
+def medium() -> PointMass:
+    """The world of the tasks."""
+    world = problem("multi-medium").world
+    assert isinstance(world, PointMass)
+    return world
+
+
 def doors(run: Run) -> None:
     """A wall that no road knows: along the road all plans run into it, so the best of them is no good."""
     count = 2 if run.quick else 24
     print(f"\ndoors: {count} tasks in medium, score minus the steps until the goal, an entered block never arrives")
     model = run.model("maze-medium")
-    world = problem("multi-medium").world
     if model is None:
         return
-    assert isinstance(world, PointMass)
+    world = medium()
     rows: dict[str, Callable[[Task], Planner]] = {
         "one plan": lambda task: ours(model),
         "best of 25": lambda task: BestOf(ours(model), task.energy, 25),
@@ -464,10 +470,9 @@ def gold(run: Run) -> None:
     count = 2 if run.quick else 24
     print(f"\ngold: {count} tasks in medium, score minus the steps until the goal, plus what the gold is worth")
     model = run.model("maze-medium")
-    world = problem("multi-medium").world
     if model is None:
         return
-    assert isinstance(world, PointMass)
+    world = medium()
 
     def told(task: Task, make: Callable[[Task], Planner]) -> Planner:
         """A planner that is told once it has the gold that there is none any more."""
@@ -496,10 +501,9 @@ def once(run: Run) -> None:
     count = 2 if run.quick else 24
     print(f"\nonce: {count} ways in medium, score minus the steps until the goal; nobody plans again but the last")
     model = run.model("maze-medium")
-    world = problem("multi-medium").world
     if model is None:
         return
-    assert isinstance(world, PointMass)
+    world = medium()
     knowledge = model.knowledge
     whole = partial(Ours, model.denoiser, knowledge, horizon=24, execute=24)
     rows: dict[str, Callable[[Task], Planner]] = {

@@ -29,7 +29,8 @@ from noiseladder.recipes.real_walks import real_walks
 from noiseladder.recipes.trained_world import TrainedWorld, load
 from noiseladder.recipes.video import AUTOENCODER, network, vectors
 from noiseladder.training import Experiment, TrainingOptions, seeded
-from noiseladder.training.run import run
+from noiseladder.training.durable import file_hash, replace_text
+from noiseladder.training.run import read_recipe_file, run
 from noiseladder.training.weights import load_weights
 from noiseladder.video.evaluation import Dreamer, stacked
 from noiseladder.video.latents import Pieces
@@ -135,6 +136,13 @@ def trained(regime: Regime, world: TrainedWorld, source: Path, folder: Path, ste
     def make() -> Experiment:
         return Experiment(build(), regime.objective, lambda _, generator: pieces.draw(world.recipe.batch, generator))
 
+    learned_from = folder / "autoencoder.sha256"
+    source_hash = file_hash(source / AUTOENCODER)
+    if learned_from.is_file() and learned_from.read_text() != source_hash:
+        raise SystemExit(f"{folder} was trained on another world: give another --folder")
+    if (folder / "recipe.json").is_file() and read_recipe_file(folder)["steps"] != steps:
+        raise SystemExit(f"{folder} holds a training of other --steps: give another --folder")
+    replace_text(learned_from, source_hash)
     if not (folder / "report.html").is_file():
         print(f"{regime.name}: {steps} steps, in {folder}", flush=True)
         run(make, options, folder, f"regime {regime.name}", (folder / "recipe.json").is_file())
@@ -193,6 +201,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/regimes"))
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
+    if asked.frames < BLOCK:
+        parser.error(f"--frames is {asked.frames}, expected at least {BLOCK}, a block")
     world = load(asked.run)
     length = CONTEXT + asked.frames
     walks = [walk for walk in real_walks(world.recipe, length, WALKS + OTHERS + 4, 0) if len(walk) == length]

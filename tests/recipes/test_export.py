@@ -15,7 +15,8 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.recipes import trained_world
 from noiseladder.recipes.play import playground_of
-from noiseladder.recipes.video import AUTOENCODER, WEIGHTS, Video, network
+from noiseladder.recipes.run_folders import WEIGHTS
+from noiseladder.recipes.video import AUTOENCODER, Video, network
 from noiseladder.training.options import to_json
 from noiseladder.training.weights import save_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, as_denoiser

@@ -93,6 +93,24 @@ def test_a_head_learns_to_make_one_call_of_its_teachers_many(cached: Path, tmp_p
     assert "with 1 call a frame" in capsys.readouterr().out
 
 
+def test_a_teacher_has_to_be_a_run_and_no_student(cached: Path, tmp_path: Path, capsys) -> None:
+    def refused(*more: str) -> str:
+        assert main([*train_video(tmp_path / "new"), *more]) == 2
+        assert not (tmp_path / "new").exists()
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("noiseladder: ")
+        return said
+
+    assert "there is no run" in refused("--teacher", str(tmp_path / "nowhere"))
+    assert "is no run folder" in refused("--teacher", str(cached))
+    run = str(cached / "run")
+    assert "leave --start and --autoencoder out" in refused("--teacher", run, "--start", f"{run}/weights.safetensors")
+    shutil.copytree(run, tmp_path / "student")
+    recipe = json.loads((tmp_path / "student" / "recipe.json").read_text())
+    (tmp_path / "student" / "recipe.json").write_text(json.dumps({**recipe, "teacher": run}))
+    assert "learned from a teacher itself" in refused("--teacher", str(tmp_path / "student"))
+
+
 def test_training_goes_on_without_training_the_autoencoder_again(cached: Path, tmp_path: Path) -> None:
     (autoencoder,) = (cached / "cache" / "video").glob("autoencoder-*")
     before = (autoencoder / "weights.safetensors").stat().st_mtime_ns

@@ -186,6 +186,10 @@ def test_a_world_that_dreams_otherwise_is_refused(exported: Path, monkeypatch: p
     assert {path.name for path in exported.parent.iterdir()} == {exported.name, "again"}
 
 
+def edited(data: bytes, **entries: object) -> bytes:
+    return json.dumps({**json.loads(data), **entries}).encode()
+
+
 def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     _, codec, beginnings = world()
     cases: list[tuple[nn.Module, object, str]] = [
@@ -214,6 +218,11 @@ def test_a_damaged_folder_gets_one_sentence(exported: Path, tmp_path: Path) -> N
         ("memory.onnx", None, r"memory\.onnx is missing or not the file"),
         ("world.json", lambda data: data[:50], r"world\.json is damaged or none of ours"),
         ("world.json", lambda data: data.replace(b'"version": 1', b'"version": 2'), r"version 2, expected"),
+        ("world.json", lambda data: edited(data, graphs={}), r"world\.json is damaged, an entry is missing"),
+        ("world.json", lambda data: edited(data, graphs=[]), r"world\.json is damaged, an entry"),
+        ("world.json", lambda data: edited(data, schedule={"name": "Nope"}), r"json is damaged, an entry is"),
+        ("world.json", lambda data: edited(data, state=["a"]), r"world\.json is damaged, an"),
+        ("world.json", lambda data: edited(data, size=48), r"beginnings of size \d+ and graphs for 48"),
         ("start.safetensors", lambda data: data[:40], r"start\.safetensors is damaged"),
         ("beginnings.safetensors", None, r"there is no file .*beginnings"),
     ):

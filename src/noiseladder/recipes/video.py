@@ -30,10 +30,11 @@ from noiseladder.video.store import ClipStore
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .autoencoder import Autoencoder, experiment as autoencoder_experiment
+from .run_folders import WEIGHTS, open_run
 from .video_data import VideoData, actions_of
 
 VALIDATION = 64
-AUTOENCODER, WEIGHTS = "autoencoder.safetensors", "weights.safetensors"
+AUTOENCODER = "autoencoder.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ class Video(TrainingOptions, VideoData):
 
 def experiment(options: Video) -> Experiment:
     """A split network on the vectors of frames."""
+    check_teacher(options)
     training, held_out = options.split()
     path = options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
     codec = load_autoencoder(path)
@@ -125,6 +127,17 @@ def experiment(options: Video) -> Experiment:
         picture=lambda denoiser, path: draw(sampled(denoiser, options), codec, held_out, path, dreaming(options)),
         files=files,
     )
+
+
+def check_teacher(options: Video) -> None:
+    """Raise ValueError for a teacher that is no run, that learned from one itself, or that has rivals."""
+    if options.teacher is None:
+        return
+    if options.start is not None or options.autoencoder is not None:
+        raise ValueError("--teacher brings weights and an autoencoder: leave --start and --autoencoder out")
+    _, recipe = open_run(options.teacher, {}, "video", (WEIGHTS, AUTOENCODER))
+    if recipe.get("teacher"):
+        raise ValueError(f"{options.teacher} learned from a teacher itself: give that one")
 
 
 def sampled(denoiser: Denoises, options: Video) -> Denoises:

@@ -205,11 +205,20 @@ def is_exported(folder: Path) -> bool:
 def load_exported(folder: Path) -> ExportedWorld:
     """The world in a folder that `export_world` wrote.
 
-    Raises ValueError, one sentence, where files are missing, damaged, or of another version of the format; ImportError
-    without ONNX Runtime.
+    Raises ValueError, one sentence, where files are damaged, of another version of the format or do not belong
+    together; OSError for one that is missing; ImportError without ONNX Runtime.
     """
     runtime()
     note = read_note(folder)
+    try:
+        return _read(folder, note)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / FILE} is damaged, an entry is missing or of another kind: export the world again"
+        ) from error
+
+
+def _read(folder: Path, note: dict[str, Any]) -> ExportedWorld:
     for name in GRAPHS:
         graph = note["graphs"][name]
         path = folder / graph["file"]
@@ -218,6 +227,11 @@ def load_exported(folder: Path) -> ExportedWorld:
     start, _ = read_tensors(folder / START)
     graphs = {name: Graph(folder / note["graphs"][name]["file"]) for name in GRAPHS}
     shape, size, beginnings = tuple(note["token_shape"]), int(note["size"]), Beginnings.load(folder)
+    if beginnings.frames.shape[2] != size:
+        raise ValueError(
+            f"{folder} holds beginnings of size {beginnings.frames.shape[2]} and graphs for {size}: the files belong to"
+            " different worlds"
+        )
     schedule = dict(note["schedule"])
     denoiser = ExportedDenoiser(
         SCHEDULES[schedule.pop("name")](**schedule),
