@@ -1,6 +1,7 @@
 """An exported world is held to the network it came from, whatever that is, and refused where it dreams otherwise."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ from noiseladder.video.exported_world import (
     load_exported,
     schedule_note,
 )
-from noiseladder.video.exporting import export_world
+from noiseladder.video.exporting import WRITTEN, Alike, check_place, export_world
 from noiseladder.video.onnx_graphs import graphs_of, write_graph
 from noiseladder.video.world_model import Dreaming, WorldModel
 
@@ -209,6 +210,45 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
         export_world(*world(), PLAN, {}, tmp_path / "mine" / "letter.txt" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_an_export_deletes_nothing_but_an_earlier_export(exported: Path, tmp_path: Path) -> None:
+    """Two pieces of a user's work that stood in the folder, and another program's world.json."""
+    place = tmp_path / "place"
+    shutil.copytree(exported, place)
+    assert {path.name for path in place.iterdir()} == set(WRITTEN)
+    check_place(place)
+    (place / "thesis.txt").write_text("dear")
+    with pytest.raises(ValueError, match=r"holds an exported world and thesis\.txt, which would be lost"):
+        export_world(*world(), PLAN, {}, place)
+    (place / "films").mkdir()
+    with pytest.raises(ValueError, match=r"and films and more, which would be lost with it: move that away"):
+        check_place(place)
+    assert (place / "thesis.txt").read_text() == "dear"
+    for text in ('{"planet": "earth"}', "[1]", "{"):
+        other = tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        (other / "world.json").write_text(text)
+        with pytest.raises(ValueError, match=r"is there already and holds no exported world"):
+            export_world(*world(), PLAN, {}, other)
+        assert (other / "world.json").read_text() == text
+
+
+def test_a_file_that_comes_while_graphs_are_written_is_kept(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(exported, place)
+
+    def slow(*_: object) -> Alike:
+        (place / "letter.txt").write_text("dear")
+        return Alike(1, 0, 1.0, 1.0)
+
+    monkeypatch.setattr(exporting, "dreamt_by_both", slow)
+    with pytest.raises(ValueError, match=r"and letter\.txt, which would be lost"):
+        export_world(*world(), PLAN, {}, place)
+    assert (place / "letter.txt").read_text() == "dear"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
 def test_a_damaged_folder_gets_one_sentence(exported: Path, tmp_path: Path) -> None:

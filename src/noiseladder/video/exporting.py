@@ -18,15 +18,15 @@ from noiseladder.training.durable import file_hash, replace_folder, replace_text
 from noiseladder.training.tensors_file import write_tensors
 
 from .autoencoder import FrameAutoencoder
-from .beginnings import Beginnings
+from .beginnings import FILE as BEGINNINGS, Beginnings
 from .clip import Frames
 from .exported_world import (
     FILE,
+    GRAPHS,
     KIND,
     START,
     VERSION,
     ExportedState,
-    is_exported,
     load_exported,
     runtime,
     schedule_note,
@@ -38,6 +38,8 @@ SAME = 1
 """Most that a pixel may differ, of 255: sums are added in another order, and then rounded to whole numbers."""
 STRETCH = 16
 """Frames that the exported world dreams by itself before it is put where the other is."""
+WRITTEN = (FILE, START, BEGINNINGS, *(f"{name}.onnx" for name in GRAPHS))
+"""All that a folder of an exported world holds."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def export_world(
             )
         note["checked"] = {"frames": len(plan), "largest_difference_of_255": found[0].largest}
         replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
+        check_place(folder)  # once more: somebody may have put a file there in the meantime
 
     replace_folder(folder, write)
     return found[0]
@@ -158,6 +161,22 @@ def need_exporter() -> None:
 
 
 def check_place(folder: Path) -> None:
-    """Raise ValueError when a folder holds something else than an exported world."""
-    if folder.exists() and not (folder.is_dir() and (is_exported(folder) or not any(folder.iterdir()))):
+    """Raise ValueError unless a folder is new, empty, or holds an exported world and nothing else: it is replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not is_ours(folder):
         raise ValueError(f"{folder} is there already and holds no exported world: choose another --folder")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN or path.is_dir())
+    if foreign:
+        raise ValueError(
+            f"{folder} holds an exported world and {foreign[0]}{' and more' * (len(foreign) > 1)}, which would be lost"
+            " with it: move that away, or choose another --folder"
+        )
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder's world.json, of whatever version, was written by an export."""
+    try:
+        return bool(json.loads((folder / FILE).read_text(encoding="utf-8"))["kind"] == KIND)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
