@@ -17,7 +17,7 @@ from noiseladder.video.beginnings import numbers_of
 from noiseladder.video.clip import Clip, Frames
 from noiseladder.video.world_model import Dreaming
 
-from .real_walks import have_real_walks, idle_actions, real_walks
+from .real_walks import have_real_walks, idle_actions, long_walk
 from .trained_world import TrainedWorld, load
 
 CONTEXT = 16
@@ -47,7 +47,8 @@ class Dream:
     bend: float = Dreaming.bend
     """How the levels of a frame fall: 1 evenly, above 1 fast at first."""
     real: bool = True
-    """Follow a real walk, which is recorded now, and show both; without, walk about from a kept beginning."""
+    """Follow a real walk, which is recorded now, and show both: the seed's first that is long enough; without, walk
+    about from a kept beginning."""
     scale: int = 2
     """Pixels of the film for a pixel of a frame."""
     seed: int = 0
@@ -102,17 +103,19 @@ def followed(world: TrainedWorld, options: Dream) -> Clip | None:
     if not have_real_walks(world.recipe):
         print("the real world is not installed here, so the dream walks about by itself", file=sys.stderr)
         return None
-    walks = real_walks(world.recipe, CONTEXT + options.frames, 1, options.seed)
-    left = len(walks[0]) - CONTEXT
+    number, walk = long_walk(world.recipe, CONTEXT + options.frames, options.seed)
+    left = len(walk) - CONTEXT
     if left <= 0:
-        raise ValueError(f"the real walk ended after {len(walks[0])} frames: choose another --seed")
+        raise ValueError(f"the real walk ended after {len(walk)} frames: choose another --seed")
+    if number:
+        print(f"walk {number} of seed {options.seed} is followed: those before it ended earlier", file=sys.stderr)
     if left < options.frames:
         print(
-            f"the real walk of seed {options.seed} reached its end: {left} frames are dreamt and not {options.frames};"
-            " another --seed may walk longer, --no-real goes on without it",
+            f"the real walk reached its end: {left} frames are dreamt and not {options.frames}; another --seed may walk"
+            " longer, --no-real goes on without it",
             file=sys.stderr,
         )
-    return walks[0]
+    return walk
 
 
 def side_by_side(dreamt: Frames, real: Frames | None) -> Frames:

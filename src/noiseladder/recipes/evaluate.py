@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,8 @@ from .real_walks import have_real_walks, real_walks
 from .trained_world import TrainedWorld, load
 
 SHOWN = (1, 2, 4, 8, 16)
+DRIFT, REVISITS = "drift of blocks", "revisits, error over random"
+LEAST_BLOCKS, LEAST_KNOWN = 2, 3  # of a dream, as it drifts from one to the next; of other walks, as they have a spread
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Evaluate:
 
 def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> None:
     """Print a table: what is measured, the dream, and what real frames get in its place."""
+    check(options)
     if options.json is not None:
         check_writable(options.json)
     world = load(options.run)
@@ -73,21 +77,41 @@ def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> 
             "there are no real walks without the world that was learned: pip install 'noiseladder[video]'"
         )
     walks = real_walks(world.recipe, options.walk_frames, options.walks, options.seed)
-    figures = measure(world, walks, dreaming, options)
+    figures, left_out = measure(world, walks, dreaming, options)
     print(f"{'':28} {'dream':>10} {'real':>10}")
     for name, (dream, real) in figures.items():
         print(f"{name:28} {dream:10.3f} {real:10.3f}")
+    for name, why in left_out.items():
+        print(f"{name} left out: {why}", file=sys.stderr)
     if options.json is not None:
         values = {name: {"dream": dream, "real": real} for name, (dream, real) in figures.items()}
         replace_text(options.json, json.dumps(values, indent=2) + "\n")
 
 
+def check(options: Evaluate) -> None:
+    """Raise ValueError for options that cannot be met, before anything is recorded."""
+    for name, least in (("walks", 1), ("predictions", 1), ("context", 1), ("block", 2)):
+        value = getattr(options, name)
+        if value < least:
+            raise ValueError(f"--{name} is {value}, expected at least {least}")
+    needed = options.context + SHOWN[-1]
+    if options.walk_frames < needed:
+        raise ValueError(
+            f"--walk-frames is {options.walk_frames}, expected at least {needed}: {options.context} of --context and"
+            f" {SHOWN[-1]} to predict"
+        )
+    if not 0 <= options.seed < 2**63:
+        raise ValueError(f"--seed is {options.seed}, expected 0 to {2**63 - 1}")
+
+
 def measure(
     world: TrainedWorld, walks: list[Clip], dreaming: Dreaming, options: Evaluate
-) -> dict[str, tuple[float, float]]:
-    """Name -> (figure of the dream, the same figure of real frames or of frames that the codec rebuilds)."""
+) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+    """Name -> (figure of the dream, the same figure of real frames or of frames that the codec rebuilds); and name ->
+    why it could not be measured."""
     dreamer = Dreamer(world.sampler, world.codec, dreaming)
     found: dict[str, tuple[float, float]] = {}
+    left_out: dict[str, str] = {}
     horizon = SHOWN[-1]
     parts = pieces(walks, options.context + horizon, options.predictions)
     ahead = predict(dreamer, parts, options.context, horizon, options.seed)
@@ -100,24 +124,32 @@ def measure(
     dream = long_dream(dreamer, longest, options.context, options.seed)
     after = longest[options.context :]
     others = [walk for walk in walks if walk is not longest]
-    if others and min(len(walk) for walk in [after, *others]) >= 2 * options.block:
+    blocks, known = len(after) // options.block, sum(len(walk) // options.block for walk in others)
+    if blocks >= LEAST_BLOCKS and known >= LEAST_KNOWN:
         lasting = hold(dream, after, others, options.block)
-        found["drift of blocks"] = (lasting.drift, lasting.floor)
-    if after.poses is not None:
-        poses = torch.from_numpy(after.poses)
-        try:
-            again, truly = (
-                revisits(frames, poses, Generator().manual_seed(options.seed))
-                for frames in (dream, torch.from_numpy(after.frames))
-            )
-            found["revisits, error over random"] = (again.ratio, truly.ratio)
-        except ValueError:
-            pass  # a short walk that never comes back
-    return found
+        found[DRIFT] = (lasting.drift, lasting.floor)
+    else:
+        left_out[DRIFT] = (
+            f"the longest walk has {blocks} blocks of {options.block} frames to dream and the others {known}, expected"
+            f" at least {LEAST_BLOCKS} and {LEAST_KNOWN}; take more --walks, longer --walk-frames or a smaller --block"
+        )
+    if after.poses is None:
+        left_out[REVISITS] = "nobody recorded where the walker stood"
+        return found, left_out
+    poses = torch.from_numpy(after.poses)
+    try:
+        again, truly = (
+            revisits(frames, poses, Generator().manual_seed(options.seed))
+            for frames in (dream, torch.from_numpy(after.frames))
+        )
+        found[REVISITS] = (again.ratio, truly.ratio)
+    except ValueError as error:  # a short walk that never comes back
+        left_out[REVISITS] = str(error)
+    return found, left_out
 
 
 def hold(dream: torch.Tensor, walk: Clip, others: list[Clip], block: int) -> Endurance:
-    """Blocks of a dream and of the walk it followed against blocks of other walks."""
+    """Blocks of a dream and of the walk it followed against blocks of other walks, whole ones each."""
     known = torch.cat([torch.from_numpy(other.frames[: len(other) // block * block]) for other in others])
     return endurance(
         block_statistics(dream, block),

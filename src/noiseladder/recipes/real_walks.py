@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from .video_data import BOUNCING, DOOM, MAZES
 
 UNSEEN = 1_000_003
 """Added to seeds, so that no walk here is one that was trained on."""
+TRIED = 8
+"""Walks in which a long one is looked for."""
 
 
 def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
@@ -28,10 +31,9 @@ def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
     Raises ValueError, or ImportError without the engine, where there is no such world any more.
     """
     if recipe.data in (DOOM, MAZES):
-        options = DoomOptions(Map.MY_WAY_HOME if recipe.data == DOOM else Map.MAZES, recipe.size, frames, UNSEEN + seed)
         with tempfile.TemporaryDirectory(prefix="noiseladder-walks-") as folder:
-            store = doom_store(Path(folder) / "walks", options, count)
-            return [Clip(clip.frames.copy(), clip.actions, clip.poses) for clip in (store[n] for n in range(count))]
+            store = doom_store(Path(folder) / "walks", doom_options(recipe, frames, seed), count)
+            return [in_memory(store[number]) for number in range(count)]
     if recipe.data == BOUNCING:
         world = BouncingWorld(size=recipe.size)
         walks = []
@@ -43,6 +45,49 @@ def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
     _, held_out = recipe.split()
     longest = sorted(range(len(held_out)), key=lambda number: -int(held_out.lengths[number]))[:count]
     return [held_out[number][:frames] for number in longest]
+
+
+def long_walk(recipe: Video, frames: int, seed: int) -> tuple[int, Clip]:
+    """The first real walk of a seed that is `frames` long, and its number; the longest of TRIED where there is none.
+
+    In Doom some walks end early, as somebody touches the armour. Raises what `real_walks` raises.
+    """
+    if recipe.data not in (DOOM, MAZES):
+        return 0, real_walks(recipe, frames, 1, seed)[0]
+    options = doom_options(recipe, frames, seed)
+    with tempfile.TemporaryDirectory(prefix="noiseladder-walks-") as folder:
+
+        def recorded() -> Iterator[Clip]:
+            for number in range(TRIED):
+                # Walks are recorded in shards, and those that are there stay: most of these calls record nothing.
+                yield doom_store(Path(folder) / "walks", options, number + 1)[number]
+
+        number, walk = first_long(recorded(), frames)
+        return number, in_memory(walk)
+
+
+def first_long(walks: Iterable[Clip], frames: int) -> tuple[int, Clip]:
+    """The number of the first walk that has so many frames, and that walk; no other is asked for after it.
+
+    Where there is none it is the longest, and of several the first.
+    """
+    seen: list[Clip] = []
+    for walk in walks:
+        seen.append(walk)
+        if len(walk) >= frames:
+            break
+    return max(enumerate(seen), key=lambda walk: len(walk[1]))
+
+
+def doom_options(recipe: Video, frames: int, seed: int) -> DoomOptions:
+    """What is recorded for a run in Doom."""
+    place = Map.MY_WAY_HOME if recipe.data == DOOM else Map.MAZES
+    return DoomOptions(place, recipe.size, frames, UNSEEN + seed)
+
+
+def in_memory(clip: Clip) -> Clip:
+    """A clip whose frames are no longer in a file."""
+    return Clip(clip.frames.copy(), clip.actions, clip.poses)
 
 
 def have_real_walks(recipe: Video) -> bool:
