@@ -21,6 +21,7 @@ from noiseladder.diffusion.guidance import (
     HistoryGuided,
     HistoryTerm,
     Inpainted,
+    LevelledGuided,
     MonteCarloGuided,
     SmootherCorrected,
 )
@@ -170,6 +171,20 @@ def test_two_linear_energies_one_around_the_other_add_up():
 def test_an_energy_that_is_not_one_number_for_each_sequence_is_refused(energy, said):
     with pytest.raises(ValueError, match=said):
         EnergyGuided(KALMAN, energy)(*draw())
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("-inf")])
+def test_a_scale_that_is_no_number_is_refused_at_once(scale):
+    noise = torch.zeros(2, 5, 1).double()
+    for guided in (
+        EnergyGuided,
+        LevelledGuided,
+        lambda inner, energy, scale: MonteCarloGuided(inner, energy, noise, scale),
+    ):
+        with pytest.raises(ValueError, match=r"scale is (nan|-inf), expected a finite number"):
+            guided(KALMAN, lambda clean: clean.sum((1, 2)), scale)
+    with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
+        LevelledGuided(KALMAN, lambda clean: clean.sum((1, 2)), steps=0)
 
 
 # History guidance.

@@ -181,3 +181,18 @@ def test_particles_without_drawn_noise_are_refused():
             Step(),
             torch.Generator(),
         )
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_particles_of_an_infinite_scale_are_refused(scale):
+    noise, generator = torch.zeros(1, 4, 3, 1).double(), torch.Generator()
+    with pytest.raises(ValueError, match=r"scale is (nan|inf), expected a finite number"):
+        particles(
+            JointDenoiser(PROCESS),
+            noise,
+            matrices.full_sequence(3, 4),
+            energy,
+            Step(1.0, generator),
+            generator,
+            scale,
+        )

@@ -39,7 +39,7 @@ class Case:
 
 def one_pixel(token_size: int, **options: Any) -> nn.Module:
     """The network for frames, given one pixel of many colours: here it is a network for vectors like the others."""
-    return ConvolutionalNetwork((token_size, 1, 1), halvings=0, **options)
+    return ConvolutionalNetwork((token_size, 1, 1), **{"halvings": 0, **options})
 
 
 CAUSAL = [

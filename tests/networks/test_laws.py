@@ -341,6 +341,25 @@ def test_impossible_sizes_are_refused(case: Case, options: dict[str, Any], sente
         case.build(**options)
 
 
+COUNTED = {
+    "convolutional": ("channels", "halvings"),
+    "gru": ("layers", "blocks"),
+    "min-gru": ("layers", "expansion"),
+    "split": ("layers", "blocks", "expansion", "head_expansion"),
+    "spatial": ("layers", "blocks", "expansion", "head_expansion"),
+    "transformer": ("layers", "heads", "expansion"),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "counted"), [(case, counted) for case in CAUSAL for counted in COUNTED.get(case.name, ())]
+)
+def test_a_network_of_too_few_parts_is_refused(case: Case, counted: str) -> None:
+    least = 0 if counted in ("blocks", "halvings") else 1
+    with pytest.raises(ValueError, match=f"{counted} is {least - 1}, expected at least {least}"):
+        case.build(**{counted: least - 1})
+
+
 @pytest.mark.parametrize(
     "case",
     [case for case in CAUSAL + BIDIRECTIONAL if case.name in {"gru", "min-gru", "transformer", "bidirectional"}],

@@ -138,6 +138,33 @@ def test_obstacle_way_points_gold_and_their_sum():
 
 
 @pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Arrival(pace=0), "pace is 0, expected a number above 0"),
+        (lambda: Arrival(softness=0), "softness is 0, expected a number above 0"),
+        (lambda: Away(pace=-1), "pace is -1, expected a number above 0"),
+        (lambda: Away(softness=float("nan")), "softness is nan, expected a number above 0"),
+        (lambda: Onward(Arrival(), pace=float("inf")), "pace is inf, expected a number above 0"),
+        (lambda: Blocked((1.0, 1.0), -1.0, 5.0), r"radius is -1\.0, expected a number above 0"),
+        (lambda: Blocked((1.0, 1.0), 0.5, 5.0, softness=0), "softness is 0, expected a number above 0"),
+        (lambda: Gold((1.0, 1.0), 5.0, 0.3, softness=0), "softness is 0, expected a number above 0"),
+        (lambda: Gold((1.0, 1.0), 5.0, -1.0), r"near is -1\.0, expected a number above 0"),
+        (lambda: Obstacle((1.0, 1.0), 0.5, float("nan")), "margin nan: expected a radius above 0, a margin >= 0"),
+        (lambda: WayPoints(((1.0, 1.0),), near=-1), "near is -1, expected 0 or more"),
+        (lambda: Total(()), "no energies were given"),
+        (lambda: ByEnergy(ToGoal(), float("nan")), "scale is nan, expected a finite number"),
+        (lambda: Levelled(ToGoal(), float("inf")), "scale is inf, expected a finite number"),
+        (lambda: Levelled(ToGoal(), steps=0), "steps is 0, expected at least 1"),
+        (lambda: MonteCarlo(ToGoal(), float("nan")), "scale is nan, expected a finite number"),
+        (lambda: particle_planner(float("nan")), "scale is nan, expected a finite number"),
+    ],
+)
+def test_energies_and_guides_that_cannot_be_are_refused_when_they_are_made(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize(
     "energy", [ToGoal(), ToGoal(None), Arrival(), Away(), WayPoints(((2.0, 0.4),)), Gold((0.4, 2.0), 5, 0.3)]
 )
 def test_a_guide_moves_the_noise_by_the_energy_s_gradient(energy):

@@ -1,6 +1,7 @@
 """Gates and exits are read off a recording, and a tree goes through a gate exactly where that is expected to pay."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ def test_the_expected_length_of_a_gate_by_hand() -> None:
     # Where it hardly ever leads anywhere, walking is better.
     assert gate(0.02).expected_length(roads, START, GOAL).item() == pytest.approx(roads.length(START, GOAL).item())
     assert Jumps.none(2).expected_length(roads, START, GOAL).item() == pytest.approx(roads.length(START, GOAL).item())
+
+
+@pytest.mark.parametrize("options", [{"wander": False}, {"wander": True}, {"places": torch.ones(1, 2)}])
+def test_gates_without_the_road_to_the_goal_are_refused(options: dict[str, Any]) -> None:
+    """Behind a gate plans would go on along the road to whatever place came first, perhaps the gate itself."""
+    knowledge = replace(KNOWLEDGE, jumps=gate(0.9))
+    with pytest.raises(ValueError, match="behind a gate a plan takes the road to its goal: leave roads on"):
+        TreePlanner(Walker(knowledge.tokens), knowledge, Arrival(), jumps=True, roads=False, **options)
 
 
 @pytest.mark.parametrize(("chance", "taken"), [(0.9, True), (0.02, False)])

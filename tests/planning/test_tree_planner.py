@@ -139,6 +139,10 @@ def test_a_detour_is_taken_exactly_where_it_pays(worth, taken):
 def test_what_cannot_be_searched_is_told():
     with pytest.raises(ValueError, match="nothing would be proposed"):
         random_planner(roads=False, wander=False)
+    with pytest.raises(ValueError, match="nothing would be proposed"):
+        random_planner(roads=False, wander=False, places=torch.zeros(0, 2))
+    with pytest.raises(ValueError, match="places hold NaN or infinite values"):
+        random_planner(places=torch.full((1, 2), torch.nan))
     with pytest.raises(ValueError, match="at least 1 of each"):
         random_planner(budget=0)
     with pytest.raises(ValueError, match=r"places have shape \(2,\)"):

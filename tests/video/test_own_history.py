@@ -99,3 +99,12 @@ def test_levels_of_memory_and_of_questions() -> None:
     assert 0 <= asked.min() < 0.01
     with pytest.raises(ValueError, match=r"share is 1\.5"):
         OwnHistory(1.5)
+    for shares in ((2.0, -0.6), (-0.1, 0.5), (0.6, 0.5), (float("nan"), 0.5)):
+        with pytest.raises(ValueError, match=r"expected shares that are at most 1 together"):
+            DimMemory(*shares)
+    assert DimMemory(0.9, (1 - 0.9) * 2 / 3).dim > 0
+    assert DimMemory(0.7, 1 - 0.7).dim > 0
+    with pytest.raises(ValueError, match=r"dimmest is 1\.5, expected a level"):
+        DimMemory(dimmest=1.5)
+    with pytest.raises(ValueError, match=r"unseen is 2, expected a share of the tokens"):
+        OftenUnseen(2)

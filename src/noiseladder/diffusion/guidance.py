@@ -4,6 +4,7 @@ Each adds a score to the denoiser's own, or mixes the guesses of several calls. 
 noisy = alpha * clean + sigma * noise stays true. The exception to "adds" is `Inpainted`, which replaces.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -75,6 +76,9 @@ class EnergyGuided(Guided):
     energy: Energy
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+
     def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
     ) -> Denoised:
@@ -99,6 +103,11 @@ class LevelledGuided(Guided):
     energy: Energy
     scale: float = 1.0
     steps: int = 2
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, expected at least 1: the copy has to be denoised")
 
     def __call__(
         self, noisy: Tensor, levels: Tensor, condition: Tensor | None = None, state: State | None = None
@@ -140,6 +149,7 @@ class MonteCarloGuided(Guided):
     matrix: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_scale(self.scale)
         if self.steps < 1 or len(self.noise) < 1:
             raise ValueError(f"{len(self.noise)} futures in {self.steps} steps, expected at least one of each")
         if self.matrix is not None:
@@ -480,6 +490,12 @@ class Differentiated:
     def release(self, denoised: Denoised) -> Denoised:
         """The guesses, with their graph only where an outer guidance needs it."""
         return denoised if self.nested else denoised.detach()
+
+
+def check_scale(scale: float) -> None:
+    """Raise ValueError for a strength that makes every guess infinite; a negative one asks for high energy."""
+    if not math.isfinite(scale):
+        raise ValueError(f"scale is {scale}, expected a finite number: how strongly the energy counts")
 
 
 def one_for_each(energy: Tensor, sequences: int) -> Tensor:

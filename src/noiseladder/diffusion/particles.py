@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from .denoiser import Denoised, Denoises
-from .guidance import Energy, one_for_each
+from .guidance import Energy, check_scale, one_for_each
 from .sampling import Step, check_noise
 from .scheduling_matrix import check_matrix
 from .state import State
@@ -69,6 +69,7 @@ def particles(
     Raises ValueError for what does not fit.
     """
     check_matrix(matrix)
+    check_scale(scale)
     if step.eta == 0:
         raise ValueError("particles need a step that draws noise: pass Step(eta=1.0, generators=...)")
     check_noise(noise.flatten(0, 1), matrix, None)

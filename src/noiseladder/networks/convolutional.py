@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from noiseladder.diffusion.state import State
 
 from .levels import LevelEmbedding
-from .vectors import check_batch, check_input, check_sizes
+from .vectors import check_batch, check_counts, check_input, check_sizes
 
 TOLD = 64  # size of the vector that says level and condition
 GROUP = 4  # channels that a norm takes together, at least; within a frame, never over time
@@ -54,10 +54,12 @@ class ConvolutionalNetwork(nn.Module):
         super().__init__()
         colours, height, wide = shape
         check_sizes(colours * height * wide, width, condition_size)
-        if min(shape) < 1 or halvings < 0 or height % 2**halvings or wide % 2**halvings:
+        check_counts(1, channels=channels)
+        check_counts(0, halvings=halvings)
+        if min(shape) < 1 or height % 2**halvings or wide % 2**halvings:
             raise ValueError(
                 f"frames of shape {shape} cannot be halved {halvings} times: expected a height and a width that are"
-                f" multiples of {2 ** max(halvings, 0)}"
+                f" multiples of {2**halvings}"
             )
         self.shape, self.token_size, self.condition_size = shape, colours * height * wide, condition_size
         self.reader = FrameReader(shape, width, condition_size, parts)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noiseladder.diffusion.state import State
 
-from .vectors import Reader, ResidualMLP, Writer, check_batch
+from .vectors import Reader, ResidualMLP, Writer, check_batch, check_counts
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class MinGRUNetwork(nn.Module):
         learned_start: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(1, layers=layers, expansion=expansion)
         self.reader = Reader(token_size, width, condition_size, parts)
         self.layers = cast(Sequence[MinGRULayer], nn.ModuleList(MinGRULayer(width, expansion) for _ in range(layers)))
         self.writer = Writer(width, token_size)

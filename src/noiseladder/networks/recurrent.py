@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from noiseladder.diffusion.state import State
 
-from .vectors import Reader, Reading, Writer, check_batch
+from .vectors import Reader, Reading, Writer, check_batch, check_counts
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class RecurrentNetwork(nn.Module):
         learned_start: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(1, layers=layers)
+        check_counts(0, blocks=blocks)
         self.reader = Reader(token_size, width, condition_size, parts)
         self.layers = cast(Sequence[GRULayer], nn.ModuleList(GRULayer(width) for _ in range(layers)))
         self.writer = Writer(width, token_size, blocks)

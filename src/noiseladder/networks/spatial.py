@@ -16,7 +16,7 @@ from .halves import Halves, SplitState
 from .levels import LevelEmbedding
 from .min_gru import MinGRULayer, scan
 from .split import Modulated
-from .vectors import WIDTH_PER_LEVEL, check_batch, check_input, check_sizes
+from .vectors import WIDTH_PER_LEVEL, check_batch, check_counts, check_input, check_sizes
 
 PER_HEAD = 64  # features of a place that one head of attention compares
 
@@ -52,6 +52,8 @@ class SpatialNetwork(Halves):
             raise ValueError(
                 f"token_size is {token_size} and places {places}, expected a token size that the places divide"
             )
+        check_counts(1, layers=layers, expansion=expansion, head_expansion=head_expansion)
+        check_counts(0, blocks=blocks)
         self.reader = PlaceReader(token_size, places, width, condition_size, parts)
         self.layers = cast(Sequence[SpatialLayer], nn.ModuleList(SpatialLayer(width, expansion) for _ in range(layers)))
         self.head = SpatialHead(token_size, places, width, blocks, condition_size, parts, head_expansion)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .halves import Halves, SplitState
 from .levels import LevelEmbedding
 from .min_gru import MinGRULayer, scan
-from .vectors import WIDTH_PER_LEVEL, Reader, check_batch
+from .vectors import WIDTH_PER_LEVEL, Reader, check_batch, check_counts
 
 
 class SplitNetwork(Halves):
@@ -42,6 +42,8 @@ class SplitNetwork(Halves):
         learned_start: bool = True,
     ) -> None:
         super().__init__()
+        check_counts(1, layers=layers, expansion=expansion, head_expansion=head_expansion)
+        check_counts(0, blocks=blocks)
         self.reader = Reader(token_size, width, condition_size, parts)
         self.layers = cast(Sequence[MinGRULayer], nn.ModuleList(MinGRULayer(width, expansion) for _ in range(layers)))
         self.head = Head(token_size, width, blocks, condition_size, parts, head_expansion)

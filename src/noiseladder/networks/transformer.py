@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from noiseladder.diffusion.state import State
 
-from .vectors import Reader, check_batch
+from .vectors import Reader, check_batch, check_counts
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class TransformerNetwork(nn.Module):
         expansion: int = 4,
     ) -> None:
         super().__init__()
+        check_counts(1, layers=layers, heads=heads, expansion=expansion)
         if width % (2 * heads):
             raise ValueError(f"width is {width}, expected a multiple of twice the number of heads, {2 * heads}")
         if cache < 2:

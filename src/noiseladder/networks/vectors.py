@@ -139,6 +139,13 @@ def check_sizes(token_size: int, width: int, condition_size: int) -> None:
             raise ValueError(f"{name} is {size}, expected at least {least}")
 
 
+def check_counts(least: int, **counts: int) -> None:
+    """Raise ValueError where there are too few of something: layers, channels."""
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name} is {count}, expected at least {least}")
+
+
 def check_input(
     tokens: Tensor,
     levels: Tensor,

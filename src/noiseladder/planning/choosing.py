@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.denoiser import Denoiser
+from noiseladder.diffusion.guidance import check_scale
 from noiseladder.diffusion.particles import particles
 from noiseladder.diffusion.sampling import Step
 from noiseladder.diffusion.scheduling_matrix import full_sequence
@@ -69,6 +70,7 @@ class ParticlePlanner(Planner):
     ) -> None:
         if count < 2:
             raise ValueError(f"{count} particles: expected at least 2, for one alone has nothing to be weighed against")
+        check_scale(scale)
         super().__init__(denoiser, knowledge, horizon, execute, steps, matrix, road, guide, seed=seed)
         self.energy, self.count, self.scale = energy, count, scale
         # Of choices and renewed noise; the noise that plans begin with belongs to their episodes.

@@ -103,6 +103,9 @@ class Arrival:
     pace: float = 0.7
     roads: bool = True
 
+    def __post_init__(self) -> None:
+        check_above_zero(softness=self.softness, pace=self.pace)
+
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         still = missing(outlook, self.softness)
@@ -119,6 +122,9 @@ class Away:
     softness: float = 0.25
     pace: float = 0.7
     roads: bool = True
+
+    def __post_init__(self) -> None:
+        check_above_zero(softness=self.softness, pace=self.pace)
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
@@ -138,7 +144,7 @@ class Obstacle:
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.radius > 0 or self.margin < 0:
+        if not self.radius > 0 or not self.margin >= 0:
             raise ValueError(f"radius is {self.radius}, margin {self.margin}: expected a radius above 0, a margin >= 0")
 
     def __call__(self, outlook: Outlook) -> Tensor:
@@ -161,6 +167,9 @@ class Blocked:
     cost: float
     softness: float = 0.02
 
+    def __post_init__(self) -> None:
+        check_above_zero(radius=self.radius, softness=self.softness)
+
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         apart = (outlook.positions - point(self.centre, outlook)).norm(dim=-1)
@@ -177,6 +186,8 @@ class WayPoints:
     def __post_init__(self) -> None:
         if not self.points:
             raise ValueError("no points were given: give at least one way-point, each a tuple of coordinates")
+        if not self.near >= 0:
+            raise ValueError(f"near is {self.near}, expected 0 or more")
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
@@ -197,6 +208,9 @@ class Gold:
     near: float
     softness: float = 0.05
     after: bool = False
+
+    def __post_init__(self) -> None:
+        check_above_zero(near=self.near, softness=self.softness)
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
@@ -220,6 +234,9 @@ class Onward:
 
     energy: Energy
     pace: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_above_zero(pace=self.pace)
 
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
@@ -250,9 +267,20 @@ class Total:
 
     parts: tuple[tuple[float, Energy], ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("no energies were given: give at least one pair (weight, energy)")
+
     def __call__(self, outlook: Outlook) -> Tensor:
         """(B,)."""
         return torch.stack([weight * energy(outlook) for weight, energy in self.parts]).sum(dim=0)
+
+
+def check_above_zero(**values: float) -> None:
+    """Raise ValueError for a width or a speed that nothing can have."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} is {value}, expected a number above 0")
 
 
 def outside(outlook: Outlook, softness: float) -> Tensor:

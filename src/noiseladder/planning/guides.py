@@ -12,7 +12,14 @@ import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.denoiser import Denoised, Denoises
-from noiseladder.diffusion.guidance import EnergyGuided, Guided, LevelledGuided, MonteCarloGuided, one_for_each
+from noiseladder.diffusion.guidance import (
+    EnergyGuided,
+    Guided,
+    LevelledGuided,
+    MonteCarloGuided,
+    check_scale,
+    one_for_each,
+)
 from noiseladder.diffusion.state import State
 
 from .energies import Energy, outlook
@@ -49,6 +56,9 @@ class ByEnergy:
     energy: Energy
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+
     def __call__(self, denoiser: Denoises, context: Context) -> Denoises:
         """The guided denoiser."""
         return EnergyGuided(denoiser, OfTokens(self.energy, context), self.scale)
@@ -61,6 +71,11 @@ class Levelled:
     energy: Energy
     scale: float = 1.0
     steps: int = 2
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, expected at least 1: the copy has to be denoised")
 
     def __call__(self, denoiser: Denoises, context: Context) -> Denoises:
         """The guided denoiser."""
@@ -83,6 +98,7 @@ class MonteCarlo:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_scale(self.scale)
         if self.futures < 1 or self.steps < 1:
             raise ValueError(f"{self.futures} futures in {self.steps} steps, expected at least one of each")
 

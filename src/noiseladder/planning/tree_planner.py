@@ -215,13 +215,17 @@ class TreePlanner:
                 "this model's tokens begin with their observation, and a tree needs tokens that end with it: train"
                 " without observation_first"
             )
-        if not (roads or wander or free or places is not None):
-            raise ValueError("nothing would be proposed: leave roads or wander on, or give places")
         axes = knowledge.tokens.axes
-        if places is not None and (places.ndim != 2 or places.shape[1] != axes):
-            raise ValueError(f"places have shape {tuple(places.shape)}, expected (n, {axes})")
         places = torch.zeros(0, axes) if places is None else places.float()
+        if places.ndim != 2 or places.shape[1] != axes:
+            raise ValueError(f"places have shape {tuple(places.shape)}, expected (n, {axes})")
+        if not bool(places.isfinite().all()):
+            raise ValueError("places hold NaN or infinite values, expected points to take a road to")
         self.jumps = knowledge.jumps if jumps and len(knowledge.jumps) else None
+        if self.jumps is not None and not roads:
+            raise ValueError("behind a gate a plan takes the road to its goal: leave roads on, or jumps out")
+        if not (roads or wander or free or len(places)):
+            raise ValueError("nothing would be proposed: leave roads or wander on, or give places")
         exits = 1 if self.jumps is None else len(self.jumps.exits)
         if self.jumps is not None:
             places = torch.cat([places, self.jumps.gates])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+ROUNDED = 1e-9  # that a sum of shares may be off
+
 
 @dataclass(frozen=True)
 class DimMemory:
@@ -19,6 +21,12 @@ class DimMemory:
     clear: float = 0.4
     dim: float = 0.4
     dimmest: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (self.clear >= 0 and self.dim >= 0 and self.clear + self.dim <= 1 + ROUNDED):
+            raise ValueError(f"clear is {self.clear} and dim {self.dim}, expected shares that are at most 1 together")
+        if not 0 <= self.dimmest <= 1:
+            raise ValueError(f"dimmest is {self.dimmest}, expected a level, 0 to 1")
 
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Draw levels."""
@@ -33,6 +41,10 @@ class OftenUnseen:
     """Levels (B, T) of what is asked for: `unseen` of them exactly 1, which every frame is at first; else any."""
 
     unseen: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unseen <= 1:
+            raise ValueError(f"unseen is {self.unseen}, expected a share of the tokens, 0 to 1")
 
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Draw levels."""
