@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from PIL import Image
 from noiseladder.cli import main
 from noiseladder.networks import SpatialNetwork
 from noiseladder.recipes import trained_world
-from noiseladder.recipes.real_walks import idle_actions, real_walks
+from noiseladder.recipes.evaluate import Evaluate, measure
+from noiseladder.recipes.real_walks import first_long, idle_actions, long_walk, real_walks
 from noiseladder.recipes.run_folders import find_run
 from noiseladder.recipes.video_data import VideoData, actions_of
 from noiseladder.training.tensors_file import read_tensors
@@ -202,7 +205,39 @@ def test_a_dream_is_measured_beside_what_is_real(
     found = json.loads(figures.read_text())
     assert {"gain over copying, dB, h=1", "gain over copying, dB, h=16", "drift of blocks"} <= set(found)
     assert found["drift of blocks"]["dream"] > found["drift of blocks"]["real"]  # two steps teach nothing
-    assert "revisits" not in capsys.readouterr().out  # this world has no poses
+    said = capsys.readouterr()
+    assert "revisits" not in said.out
+    assert "revisits, error over random left out: nobody recorded where the walker stood" in said.err
+    assert "drift" not in said.err
+
+
+@pytest.mark.parametrize(("walks", "frames", "blocks", "others"), [(3, 81, 1, 4), (2, 112, 2, 2), (1, 112, 2, 0)])
+def test_what_could_not_be_measured_is_said(
+    walks: int, frames: int, blocks: int, others: int, cached: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the dream is too short for two blocks, or the other walks for three."""
+    words = ["--walks", walks, "--walk-frames", frames, "--predictions", 2, "--block", 40]
+    assert main(["evaluate", str(cached / "run"), *map(str, words)]) == 0
+    said = capsys.readouterr()
+    assert "drift" not in said.out
+    assert "drift of blocks left out" in said.err
+    assert f"the longest walk has {blocks} blocks of 40 frames to dream and the others {others}, expected" in said.err
+
+
+def test_a_walk_that_ended_early_does_not_hide_the_drift() -> None:
+    """Its one frame is no block, and the other walks have enough of them."""
+    world = trained_world.load("doom")
+    generator = np.random.default_rng(0)
+    walks = [
+        Clip(
+            generator.integers(256, size=(length, 64, 64, 3), dtype=np.uint8), np.eye(3, dtype=np.float32)[[0] * length]
+        )
+        for length in (80, 80, 80, 19, 60)
+    ]
+    options = Evaluate(predictions=2, block=20)
+    found, left_out = measure(world, walks, world.dreaming, options)
+    assert "drift of blocks" in found
+    assert [*left_out] == ["revisits, error over random"]
 
 
 def test_shipping_halves_the_weights_and_changes_no_frame_visibly(home: Path, tmp_path: Path) -> None:
@@ -232,6 +267,33 @@ def test_real_walks_are_none_that_were_trained_on(cached: Path) -> None:
     assert set(idle_actions(500, 3, 1)) == {0, 1, 2}
 
 
+def test_the_first_walk_that_is_long_enough_is_followed() -> None:
+    asked = []
+
+    def walks(*lengths: int) -> Iterator[Clip]:
+        for length in lengths:
+            asked.append(length)
+            yield Clip(np.zeros((length, 8, 8, 3), np.uint8))
+
+    for lengths, (number, length) in (((9, 5), (0, 9)), ((3, 7, 8, 9), (2, 8)), ((3, 6, 5, 6), (1, 6))):
+        asked.clear()
+        found, walk = first_long(walks(*lengths), 8)
+        assert (found, len(walk)) == (number, length)
+        assert len(asked) == (number + 1 if length >= 8 else len(lengths))
+
+
+@pytest.mark.skipif(find_spec("vizdoom") is None, reason="the engine is not installed")
+def test_a_walk_in_doom_that_ends_early_is_not_the_one_that_is_followed() -> None:
+    """The first walk of seed 0 touches the armour after 83 frames."""
+    recipe = trained_world.load("doom").recipe
+    first, second = real_walks(recipe, 120, 2, seed=0)
+    assert len(first) == 83
+    number, walk = long_walk(recipe, 120, seed=0)
+    assert (number, len(walk)) == (1, 120)
+    assert np.array_equal(walk.frames, second.frames)
+    assert long_walk(recipe, 80, seed=0)[0] == 0
+
+
 def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) -> None:
     store = VideoData(data="bouncing", size=64, episodes=40, episode_frames=12).store()
     assert len(store) == 40
@@ -257,34 +319,64 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
         (["dream", "{run}", "--frames", "90000", "--gif", "{run}/recipe.json/film.gif"], "could not write"),
         (["dream", "{run}", "--frames", "90000", "--strip", "/proc/no/strip.png"], "could not write"),
         (["evaluate", "{run}", "--json", "{run}"], "could not write"),
+        (["evaluate", "{run}", "--walks", "0"], "--walks is 0, expected at least 1"),
+        (["evaluate", "{run}", "--predictions", "0"], "--predictions is 0, expected at least 1"),
+        (["evaluate", "{run}", "--context", "-3"], "--context is -3, expected at least 1"),
+        (["evaluate", "{run}", "--block", "0"], "--block is 0, expected at least 2"),
+        (["evaluate", "{run}", "--walk-frames", "47"], "--walk-frames is 47, expected at least 48: 32 of --context"),
+        (["evaluate", "{run}", "--seed", "-1"], "--seed is -1, expected 0 to"),
         (["dream", "{empty}"], "it holds no recipe.json"),
         (["dream", "{other}"], "is a run of 'sines'"),
         (["dream", "{half}"], "holds no weights.safetensors"),
         (["train", "video", "--data", "dom", "--folder", "{new}"], "there is no data 'dom'"),
         (["train", "video", "--data", "{empty}", "--folder", "{new}"], "is not a store of clips"),
-        (train_video("{new}", size=48), "radii are (3.5, 6.0)"),
+        (train_video("{new}", size=48), "size is 48, expected 32, 64, 128 or 256"),
+        (train_video("{new}", size=32), "--size is 32, expected at least 64 pixels"),
         (train_video("{new}", data="{store}", size=64), "expected 64x64: use --size 32"),
         (train_video("{new}", data="{store}", size=32, depth=0), "depth is 0"),
         (train_video("{new}", episodes=20), "collect more episodes"),
-        (train_video("{new}", frames=99), "no clip is 99 frames long"),
+        (train_video("{new}", frames=99), "no clip holds a segment of 99 frames"),
+        (train_video("{new}", narrow=3), "narrow is 3, expected 1, 2, 4, 8 or 16"),
+        (train_video("{new}", data="{still}", size=32), "the clips have no actions"),
+        (train_video("{new}", batch=0), "--batch is 0, expected at least 1"),
+        (train_video("{new}", frames=0), "--frames is 0, expected at least 1"),
+        (train_video("{new}", width=0), "width is 0, expected at least 1"),
+        (train_video("{new}", layers=0), "layers is 0, expected at least 1"),
+        (train_video("{new}", blocks=-1), "blocks is -1, expected at least 0"),
+        (train_video("{new}", rungs=0), "--rungs is 0, expected at least 1"),
+        (train_video("{new}", clear=2), "--clear is 2.0, expected a share of the sequences, 0 to 1"),
+        (train_video("{new}", dreamt="nan"), "--dreamt is nan, expected a share of the sequences, 0 to 1"),
+        (train_video("{new}", episodes=0), "--episodes is 0, expected at least 1"),
+        (train_video("{new}", episode_frames=0), "--episode-frames is 0, expected at least 2"),
+        (train_video("{new}", autoencoder_steps=0), "--autoencoder-steps is 0, expected at least 1"),
+        (train_video("{new}", learning_rate="inf"), "--learning-rate is inf, expected a number above 0"),
+        (train_video("{new}", start="/nowhere"), "there is no file /nowhere"),
+        (["train", "autoencoder", "--narrow", "3", "--folder", "{new}"], "narrow is 3, expected 1, 2, 4, 8 or 16"),
+        (["train", "autoencoder", "--batch", "0", "--folder", "{new}"], "--batch is 0, expected at least 1"),
+        (["train", "autoencoder", "--blur", "-1", "--folder", "{new}"], "blur is -1.0"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_sentence_and_leave_nothing(
     cached: Path, tmp_path: Path, arguments: list[str], sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    places = {"run": cached / "run"} | {name: tmp_path / name for name in ("empty", "other", "half", "new", "store")}
+    places = {"run": cached / "run"} | {
+        name: tmp_path / name for name in ("empty", "other", "half", "new", "store", "still")
+    }
     places["empty"].mkdir()
     places["other"].mkdir()
     (places["other"] / "recipe.json").write_text('{"recipe": "sines"}')
     shutil.copytree(cached / "run", places["half"])
     (places["half"] / "weights.safetensors").unlink()
     Description((32, 32), ("go",)).write(places["store"])
+    Description((32, 32), ()).write(places["still"])
     for shard in range(2):
         write_shard(places["store"], shard, [Clip(np.zeros((12, 32, 32, 3), np.uint8), np.zeros((12, 1), np.float32))])
+        write_shard(places["still"], shard, [Clip(np.zeros((12, 32, 32, 3), np.uint8))])
     assert main([argument.format(**places) for argument in arguments]) == 2
     said = capfd.readouterr().err
     assert sentence in said
     assert "Traceback" not in said
+    assert "the autoencoder comes first" not in said
     assert not (places["new"] / "recipe.json").exists()
 
 
@@ -295,5 +387,7 @@ def test_a_run_is_found_by_folder_or_name(tmp_path: Path) -> None:
     assert find_run("doom", {"doom": tmp_path}, "video") == tmp_path
     with pytest.raises(ValueError, match=r"did you mean doom\?"):
         find_run("dom", {"doom": tmp_path}, "video")
-    with pytest.raises(ValueError, match=r"folder of a `noiseladder train video`, or one of doom"):
+    with pytest.raises(
+        ValueError, match=r"folder of a `noiseladder train video`, or the name of a model that ships: doom"
+    ):
         find_run("elsewhere", {"doom": tmp_path}, "video")

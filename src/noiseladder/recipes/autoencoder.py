@@ -13,7 +13,7 @@ from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser
 from noiseladder.video.segments import Segments, to_frames
 
-from .video_data import VideoData
+from .video_data import VideoData, check_at_least
 
 VALIDATION = 128
 
@@ -45,25 +45,31 @@ class Autoencoder(TrainingOptions, VideoData):
     validate_every: int = 250
     checkpoint_every: int = 250
 
+    def __post_init__(self) -> None:
+        TrainingOptions.__post_init__(self)
+        VideoData.__post_init__(self)
+        check_at_least(self, batch=1)
+
 
 def experiment(options: Autoencoder) -> Experiment:
     """A convolutional autoencoder on single frames."""
+    if options.keep_vectors and options.start is None:
+        raise ValueError("keep_vectors needs weights to start from: there are no vectors to keep yet, give --start")
+    autoencoder = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
+    objective, denoiser = Rebuilding(options.blur, options.contrast), as_denoiser(autoencoder)
+    if options.start is not None:
+        load_weights(options.start, denoiser)
+    # Now that nothing is wrong with the options: recording may take minutes.
     training, held_out = options.split()
     frames, unseen = Segments(training, 1), Segments(held_out, 1)
 
     def batches(step: int, generator: Generator) -> Batch:
         return Batch(frames.draw(options.batch, generator).tokens)
 
-    if options.keep_vectors and options.start is None:
-        raise ValueError("keep_vectors needs weights to start from: there are no vectors to keep yet, give --start")
-    autoencoder = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
-    denoiser = as_denoiser(autoencoder)
-    if options.start is not None:
-        load_weights(options.start, denoiser)
     autoencoder.shrink.requires_grad_(not options.keep_vectors)
     return Experiment(
         denoiser=denoiser,
-        objective=Rebuilding(options.blur, options.contrast),
+        objective=objective,
         batches=batches,
         validation=Batch(unseen.spread(VALIDATION).tokens),
         picture=lambda denoiser, path: draw(denoiser, unseen, path),

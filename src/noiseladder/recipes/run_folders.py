@@ -29,7 +29,7 @@ def find_run(run: str | Path, shipped: Mapping[str, Path], recipe: str) -> Path:
     close = get_close_matches(str(run), shipped, n=1)
     if close:
         raise ValueError(f"there is no run {str(run)!r}; did you mean {close[0]}?")
-    known = f", or one of {', '.join(shipped)}" if shipped else ""
+    known = f", or the name of a model that ships: {', '.join(shipped)}" if shipped else ""
     raise ValueError(f"there is no run {str(run)!r}: give the folder of a `noiseladder train {recipe}`{known}")
 
 

@@ -20,21 +20,23 @@ from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
 from noiseladder.training.options import to_json
 from noiseladder.training.run import run
-from noiseladder.training.weights import load_weights
+from noiseladder.training.weights import load_weights, read_recipe
 from noiseladder.video.autoencoder import COLOURS, PLACES, FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import Beginnings, numbers_of
 from noiseladder.video.latents import Latents, Pieces, encode_store
 from noiseladder.video.own_history import OwnHistory
 from noiseladder.video.remembered import DimMemory, OftenUnseen
+from noiseladder.video.segments import Segments
 from noiseladder.video.store import ClipStore
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .autoencoder import Autoencoder, experiment as autoencoder_experiment
 from .run_folders import WEIGHTS, open_run
-from .video_data import VideoData, actions_of
+from .video_data import VideoData, actions_of, check_at_least
 
 VALIDATION = 64
 AUTOENCODER = "autoencoder.safetensors"
+STILL = "the clips have no actions: a world to walk in needs an action for every frame"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +83,24 @@ class Video(TrainingOptions, VideoData):
     validate_every: int = 250
     checkpoint_every: int = 250
 
+    def __post_init__(self) -> None:
+        TrainingOptions.__post_init__(self)
+        VideoData.__post_init__(self)
+        check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1)
+        for name in ("dreamt", "clear"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}, expected a share of the sequences, 0 to 1")
+
 
 def experiment(options: Video) -> Experiment:
     """A split network on the vectors of frames."""
     check_teacher(options)
+    check_sizes(options)
     training, held_out = options.split()
+    if not training.description.action_names:
+        raise ValueError(STILL)
+    for clips in (training,) if options.teacher else (training, held_out):
+        Segments(clips, options.frames)  # raises ValueError where all are too short
     path = options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
     codec = load_autoencoder(path)
     if codec.colours != (COLOURS if options.colours_apart else 1):
@@ -94,7 +109,7 @@ def experiment(options: Video) -> Experiment:
         raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
     learned, unseen = vectors(training, codec, path), vectors(held_out, codec, path)
     if learned.actions is None:
-        raise ValueError("the clips have no actions: a world to walk in needs an action for every frame")
+        raise ValueError(STILL)
     pieces = Pieces(learned, options.frames)
     with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
         denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
@@ -138,6 +153,15 @@ def check_teacher(options: Video) -> None:
     _, recipe = open_run(options.teacher, {}, "video", (WEIGHTS, AUTOENCODER))
     if recipe.get("teacher"):
         raise ValueError(f"{options.teacher} learned from a teacher itself: give that one")
+
+
+def check_sizes(options: Video) -> None:
+    """Raise ValueError, before anything is recorded or trained, for what no autoencoder or network can have."""
+    with torch.device("meta"):  # no memory, no time, and no random numbers
+        codec = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
+        network(options, codec.token_size, 1)
+    if options.start is not None:
+        read_recipe(options.start)
 
 
 def sampled(denoiser: Denoises, options: Video) -> Denoises:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noiseladder.training import generator_for
 from noiseladder.training.cache_folder import cache_folder
+from noiseladder.training.options import as_option
 from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
 from noiseladder.video.clip import Clip, one_hot
 from noiseladder.video.collect import collect_doom, default_folder
@@ -23,6 +24,7 @@ DOOM, MAZES, BOUNCING = "doom", "doom-mazes", "bouncing"
 HELD_OUT = 0.1
 CLIPS_A_SHARD = 20
 WAIT = "wait"
+LEAST_BOUNCING = 64  # pixels along the side of a frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,9 @@ class VideoData:
     """Walks to record, where the data are recorded."""
     episode_frames: int = 500
     """Frames of one of them."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, episodes=1, episode_frames=2)
 
     def store(self) -> ClipStore:
         """All clips, recorded now where they are not there yet. Raises ValueError for what cannot be learned from."""
@@ -64,6 +69,13 @@ class VideoData:
         return self.store().split(HELD_OUT)
 
 
+def check_at_least(options: VideoData, **least: int) -> None:
+    """Raise ValueError for an option below what it can be."""
+    for name, smallest in least.items():
+        if getattr(options, name) < smallest:
+            raise ValueError(f"{as_option(name)} is {getattr(options, name)}, expected at least {smallest}")
+
+
 def doom_walks(data: VideoData) -> ClipStore:
     """Walks in Doom from the cache; what is missing is recorded now."""
     place = Map.MY_WAY_HOME if data.data == DOOM else Map.MAZES
@@ -78,6 +90,8 @@ def doom_walks(data: VideoData) -> ClipStore:
 
 def bouncing_clips(data: VideoData) -> ClipStore:
     """Clips of the bouncing world from the cache; a clip depends on its number alone."""
+    if data.size < LEAST_BOUNCING:
+        raise ValueError(f"--size is {data.size}, expected at least {LEAST_BOUNCING} pixels for three shapes and a bar")
     world = BouncingWorld(size=data.size)
     made_by = {"world": BOUNCING, "frames": data.episode_frames, **asdict(world)}
     made_by |= {name: list(value) for name, value in made_by.items() if isinstance(value, tuple)}

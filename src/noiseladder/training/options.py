@@ -52,7 +52,7 @@ class TrainingOptions:
             if value is not None and not value >= least:
                 raise ValueError(f"{as_option(name)} is {value}, expected at least {least}")
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not getattr(self, name) > 0 or (name == "learning_rate" and self.learning_rate == float("inf")):
                 raise ValueError(f"{as_option(name)} is {getattr(self, name)}, expected a number above 0")
         if not 0 <= self.average < 1:
             raise ValueError(f"--average is {self.average}, expected a decay in [0, 1): 0 averages nothing")

@@ -38,15 +38,15 @@ class NoState(State):
 
 
 class FrameAutoencoder(nn.Module):
-    """Frames (..., 3, size, size) in [-1, 1] to vectors (..., 16 * depth) of mean 0 and variance 1, and back.
+    """Frames (..., 3, size, size) in [-1, 1] to vectors (..., D) of mean 0 and variance 1, and back.
 
     It is a sequence network without memory, every frame by itself, so the training loop trains it like any other. Norms
     are taken within a frame: nothing of a frame depends on another.
 
-    size: of a frame's side, 16 times a power of two. depth: values at each of the 4 x 4 places that are left of it.
-    narrow: every layer has one narrow-th of the channels. colours_apart: whether each colour is a grey picture of its
-    own, read and written by the same weights; a vector then holds 3 * 16 * depth values, of which value d of colour c
-    is number d * 3 + c, so that a network of places may take the colours for its places.
+    size: of a frame's side, 16 times a power of two. depth: values at each of the 4 x 4 places that are left of it, so
+    that D, `token_size`, is 16 * depth. narrow: every layer has one narrow-th of the channels. colours_apart: whether
+    each colour is a grey picture of its own, read and written by the same weights; then D is 3 * 16 * depth, and value
+    d of colour c is number d * 3 + c, so that a network of places may take the colours for its places.
     """
 
     causal = True
@@ -96,7 +96,7 @@ class FrameAutoencoder(nn.Module):
         return self.rebuild(self.vectors(tokens)), state
 
     def vectors(self, frames: Tensor) -> Tensor:
-        """Frames (..., 3, size, size) in [-1, 1] -> (..., 16 * depth)."""
+        """Frames (..., 3, size, size) in [-1, 1] -> (..., D)."""
         if frames.shape[-3:] != (3, self.size, self.size):
             raise ValueError(
                 f"frames have shape {tuple(frames.shape)}, expected (..., 3, {self.size}, {self.size}): this"
@@ -109,7 +109,7 @@ class FrameAutoencoder(nn.Module):
         return by_value.reshape(*frames.shape[:-3], self.token_size)
 
     def rebuild(self, vectors: Tensor) -> Tensor:
-        """Vectors (..., 16 * depth) -> frames (..., 3, size, size), about in [-1, 1]."""
+        """Vectors (..., D) -> frames (..., 3, size, size), about in [-1, 1]."""
         by_colour = vectors.reshape(-1, PLACES * self.depth, self.colours).transpose(1, 2)
         left = by_colour.reshape(-1, self.depth, LEFT, LEFT).contiguous(memory_format=torch.channels_last)
         frames: Tensor = self.grow(left).float()
@@ -117,13 +117,13 @@ class FrameAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames: Frames) -> Tensor:
-        """Frames (T, size, size, 3) uint8 -> vectors (T, 16 * depth)."""
+        """Frames (T, size, size, 3) uint8 -> vectors (T, D)."""
         parts = [self.vectors(to_tokens(frames[at : at + AT_ONCE])) for at in range(0, len(frames), AT_ONCE)]
         return torch.cat(parts)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Frames:
-        """Vectors (T, 16 * depth) -> frames (T, size, size, 3) uint8."""
+        """Vectors (T, D) -> frames (T, size, size, 3) uint8."""
         return to_frames(torch.cat([self.rebuild(part) for part in tokens.split(AT_ONCE)]))
 
 
