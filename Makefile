@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXTRAS := forecasting,chicago,planning,video,imitation,play,runtime,interop,bench,tensorboard,dev
+EXTRAS := forecasting,chicago,planning,video,perceptual,imitation,play,runtime,interop,bench,tensorboard,dev
 # One thread per test worker: our tensors are small, and threads that wait for each other are slower than one.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 

