@@ -229,7 +229,7 @@ def likeness(run: Run, dreamers: dict[str, Dreamer]) -> None:
                 f" real frames in their place {found[0].floor:.4g}",
                 flush=True,
             )
-            suffix = "" if when == "late" else "_early"
+            suffix = "" if when == "early" else "_late"
             run.put(**{f"{name}{suffix}": found[0].score, f"{name}{suffix}_floor": found[0].floor})
 
 
