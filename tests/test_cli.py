@@ -64,12 +64,38 @@ def test_help_answers_in_half_a_second() -> None:
     assert "matrix" in result.stdout
 
 
-def test_help_imports_nothing_heavy() -> None:
-    program = "import sys; from noiseladder.cli import main; main(['--help']); print(*sorted(sys.modules))"
+def imported(line: str) -> set[str]:
+    """The modules that a process has imported once it has answered."""
+    program = f"import sys; from noiseladder.cli import main; main({line.split()!r}); print(*sorted(sys.modules))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    loaded = set(output.splitlines()[-1].split())
+    return set(output.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help",
+        "nonsense",
+        "train",
+        "train nonsense",
+        "train --nonsense",
+        "compare",
+        "compare nonsense",
+        "compare --no",
+    ],
+)
+def test_what_needs_no_model_imports_nothing_heavy(line: str) -> None:
+    loaded = imported(line)
     assert "noiseladder.cli" in loaded
     assert not {"torch", "numpy", "matplotlib", "pandas", "scipy", "PIL"} & loaded
+
+
+@pytest.mark.parametrize("line", ["train sines --nonsense", "dream --nonsense"])
+def test_an_unknown_option_waits_for_torch_and_nothing_else(line: str) -> None:
+    """The options belong to a module that needs torch; sharding and pictures, as slow again, are for later."""
+    loaded = imported(line)
+    assert "torch" in loaded
+    assert not {"torch.distributed.fsdp", "torch.distributed.tensor", "matplotlib", "pandas", "scipy"} & loaded
 
 
 def test_version() -> None:

@@ -276,6 +276,23 @@ def test_every_span_of_time_has_ticks(frequency, steps, horizon):
     assert 2 <= len(figure.axes[0].get_xticks()) <= 8
 
 
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_the_bands_of_a_short_forecast_are_seen(horizon):
+    """A single step is drawn half a step wide: a point of no width would leave the picture empty."""
+    past = one_series(10 + np.random.default_rng(0).normal(size=40), "D")
+    samples = 10 + torch.randn(200, horizon, 1, generator=torch.Generator().manual_seed(0)).double()
+    forecast = Forecast(samples, past.future_times(horizon), past)
+    axes = forecast.plot(truth=torch.full((horizon, 1), 11.0)).axes[0]
+    bands = [band.get_paths()[0].get_extents() for band in axes.collections]
+    assert [band.width for band in bands] == pytest.approx([0.5 if horizon == 1 else 1.0] * 3)
+    low, high = (float(forecast.quantile(quantile)[0, 0]) for quantile in (0.025, 0.975))
+    assert bands[0].y0 <= low
+    assert bands[0].y1 >= high
+    assert bands[0].height > bands[1].height > bands[2].height > 0
+    for line in axes.lines[1:3]:  # the median and what happened
+        assert np.ptp(axes.convert_xunits(line.get_xdata())) > 0
+
+
 def test_a_picture_of_some_series_says_so():
     values = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 14)), pd.date_range("2024-01-01", periods=40))
     past = panel_from_frame(values.rename(columns=str))

@@ -82,6 +82,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_npz(tmp_path / "nowhere.npz")
     with pytest.raises(ValueError, match=r"neither .npz nor .hdf5"):
         read(tmp_path / "own.csv")
+    with pytest.raises(ValueError, match="is a folder, expected a file"):
+        read_npz(tmp_path)
     for reader, name in ((read_npz, "broken.npz"), (read_hdf5, "broken.h5")):
         (tmp_path / name).write_bytes(b"not a file of arrays")
         with pytest.raises(ValueError, match="is no whole"):

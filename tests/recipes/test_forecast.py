@@ -42,6 +42,8 @@ def test_the_command_writes_quantiles_samples_a_picture_and_a_model_that_can_be_
     ("content", "arguments", "message"),
     [
         (None, [], "there is no file"),
+        ("folder", [], r"table\.csv is a folder: give the path of a CSV or Parquet file"),
+        ("run", [], r"table\.csv is an earlier forecast: give it as --run, beside the file"),
         ("", [], "is empty"),
         ("ds,a\n", [], "has no rows"),
         ("ds,a\n2024-01-01,1\n2024-01-02,x\n2024-01-03,2\n", [], "column 'a', row 2 holds 'x'"),
@@ -72,6 +74,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(content, arguments, me
         if content == "ended":
             values.loc[times[-10:], "a"] = np.nan
         values.to_csv(path)
+    elif content in ("folder", "run"):
+        (path / "model" if content == "run" else path).mkdir(parents=True)
     elif content is not None:
         path.write_text(content)
     output = tmp_path / "output"

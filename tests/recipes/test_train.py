@@ -160,6 +160,18 @@ def test_without_a_recipe_all_are_listed(line: str, capsys: pytest.CaptureFixtur
     assert re.search("^  sines +Noisy sine waves", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_recipes_to_compare_are_listed_and_what_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare"]) == 0
+    assert "Recipes with variants: fork, regimes, routes" in capsys.readouterr().out
+    for line, sentence in (
+        ("compare --nonsense", "the recipe comes first: noiseladder compare RECIPE --nonsense"),
+        ("compare frok", "there is no recipe 'frok'; did you mean fork?"),
+        ("compare sines", "recipe 'sines' has no variants to compare"),
+    ):
+        assert main(line.split()) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_recipe_is_told_the_shape(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text("def experiment(options: int): ...")
     assert train("mine.py") == 2

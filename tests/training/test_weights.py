@@ -125,7 +125,11 @@ def test_a_header_that_starts_like_a_pickle_is_none(tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_not_ours(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_weights(tmp_path / "none.safetensors", tiny())
+    with pytest.raises(OSError, match="is a folder: give the file of weights, in safetensors format"):
+        load_weights(tmp_path, tiny())
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(OSError, match="is a folder: give the file of weights in it, in safetensors format"):
+        load_weights(tmp_path, tiny())
     refused(tmp_path / "other.safetensors", "not one of ours")
     write_tensors(tmp_path / "checkpoint.safetensors", {}, {"kind": "checkpoint"})
     refused(tmp_path / "checkpoint.safetensors", "holds a checkpoint, expected the weights")

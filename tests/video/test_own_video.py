@@ -110,6 +110,13 @@ def test_what_is_wrong_with_videos(tmp_path: Path) -> None:
     assert "b.gif is broken" in str(found[1].why)
     (tmp_path / "words.txt").write_text("words")
     assert "nothing that can be read" in problem(tmp_path / "words.txt")
+    for file, what in (("recipe.json", "a training run"), ("world.json", "an exported world")):
+        folder = tmp_path / file.removesuffix(".json")
+        folder.mkdir()
+        (folder / "notes.txt").write_text("words")
+        assert f"{folder} holds no recordings that can be read: expected mp4 or GIF files" in problem(folder)
+        (folder / file).write_text("{}")
+        assert f"{folder} holds {what}, and no recordings: expected mp4 or GIF files" in problem(folder)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .episodes import Episode, Expected, checked
@@ -25,11 +25,23 @@ def read_episodes(path: Path, expected: Expected | None = None) -> Iterator[Epis
     return checked(_layout(path), expected)
 
 
+def holds_episodes(path: Path) -> bool:
+    """Whether something at `path` looks like one of the layouts; what is in it may still be wrong."""
+    return _reader(path) is not None
+
+
 def _layout(path: Path) -> Iterator[Episode]:
+    reader = _reader(path)
+    if reader is None:
+        raise ValueError(f"{path} holds no episodes that can be read: expected {LAYOUTS}")
+    return reader(path)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Episode]] | None:
     if (path / "meta" / "info.json").is_file():
-        return read_lerobot(path)
+        return read_lerobot
     if path.name.endswith(".zarr.zip") or any((path / name).is_file() for name in (".zgroup", "zarr.json")):
-        return read_zarr(path)
+        return read_zarr
     if path.is_dir() and any(path.glob("*.npz")):
-        return read_npz_folder(path)
-    raise ValueError(f"{path} holds no episodes that can be read: expected {LAYOUTS}")
+        return read_npz_folder
+    return None

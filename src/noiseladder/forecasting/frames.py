@@ -25,6 +25,8 @@ LARGEST = 1e18  # the network computes in float32, and its squares must fit
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV or Parquet file as a data frame. Raises ValueError for an empty or unreadable file, OSError for none."""
     pandas = need_pandas()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the path of a CSV or Parquet file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give the path of a CSV or Parquet file")
     if path.stat().st_size == 0:

@@ -30,21 +30,28 @@ def draw_forecast(forecast: Forecast, path: Path | None, history: int, most: int
     grid = figure.subplots(down, across, squeeze=False).flatten()
     past = forecast.past.values[-history:].numpy()
     before = forecast.past.times[-history:]
+    after, repeats = forecast.times, 1
+    if len(after) == 1:  # a single step has no width, so it is drawn as half a step of two equal ends
+        quarter = (after[0] - before[-1]) / 4
+        after, repeats = [after[0] - quarter, after[0] + quarter], 2
     for number, axes in enumerate(grid):
         if number >= shown:
             axes.set_visible(False)
             continue
         axes.plot(before, past[:, number], color=INK, linewidth=0.9)
         for place, band in enumerate(BANDS):
-            low, high = (forecast.quantile((1 + sign * band) / 2)[:, number] for sign in (-1, 1))
+            low, high = (
+                forecast.quantile((1 + sign * band) / 2)[:, number].repeat(repeats).numpy() for sign in (-1, 1)
+            )
             axes.fill_between(
-                forecast.times, low.numpy(), high.numpy(), color=FAN, alpha=0.18 + 0.12 * place, linewidth=0,
-                label=f"{band:.0%} band",
+                after, low, high, color=FAN, alpha=0.18 + 0.12 * place, linewidth=0, label=f"{band:.0%} band"
             )  # fmt: skip
-        median = forecast.median[:, number].numpy()
-        axes.plot(forecast.times, median, color=FAN, linewidth=1.2, label="median")
+        median = forecast.median[:, number].repeat(repeats).numpy()
+        axes.plot(after, median, color=FAN, linewidth=1.2, label="median")
         if truth is not None:
-            axes.plot(forecast.times, truth[:, number].numpy(), color=TRUTH, linewidth=0.9, label="what happened")
+            axes.plot(
+                after, truth[:, number].repeat(repeats).numpy(), color=TRUTH, linewidth=0.9, label="what happened"
+            )
         axes.axvline(before[-1], color=PALE, linewidth=0.6, linestyle=":")
         axes.set_title(forecast.names[number], fontsize=9, loc="left")
         locator = AutoDateLocator(minticks=3, maxticks=7)

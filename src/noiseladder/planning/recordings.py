@@ -193,5 +193,5 @@ def _without_repeats(recording: Recording) -> Recording:
 def _existing(path: Path | str) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"{path} is a folder, expected a file" if path.is_dir() else f"there is no file {path}")
     return path

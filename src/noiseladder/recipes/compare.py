@@ -10,26 +10,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from cyclopts import App, Parameter
-
-from noiseladder.training import Experiment, TrainingOptions, load_weights
-from noiseladder.training.run import make_seeded, run
 
 from .train import find_recipe, recipes, shape_of, short_name
 
 
 def compare(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
     """Train all variants of a recipe and compare them: `compare fork`. Without a recipe, list them."""
-    if not tokens or tokens[0].startswith("-"):
-        names = [name for name in recipes() if hasattr(find_recipe(name), "variants")]
-        print(f"Usage: noiseladder compare RECIPE [OPTIONS]\n\nRecipes with variants: {', '.join(names)}")
+    names = ", ".join(recipes("variants"))
+    if not tokens or tokens[0] in ("--help", "-h"):
+        print(f"Usage: noiseladder compare RECIPE [OPTIONS]\n\nRecipes with variants: {names}")
         return
     name, *rest = tokens
+    if name.startswith("-"):
+        raise ValueError(f"the recipe comes first: noiseladder compare RECIPE {name} ...; those with variants: {names}")
     module = find_recipe(name)
     if not hasattr(module, "variants"):
         raise ValueError(f"recipe {name!r} has no variants to compare: noiseladder train {name} trains it")
     options_class, _ = shape_of(module)
+
+    import torch  # not before: what is no recipe is said at once
+
+    from noiseladder.training import Experiment, TrainingOptions, load_weights
+    from noiseladder.training.run import make_seeded, run
+
     app = App(name=f"noiseladder compare {name}", version_flags=(), result_action="return_value")
 
     @app.default

@@ -102,6 +102,8 @@ def check(options: Forecast) -> None:
             raise ValueError(f"--quantiles holds {quantile}, expected numbers between 0 and 1")
     if options.minutes is not None and not options.minutes > 0:
         raise ValueError(f"--minutes is {options.minutes}, expected more than 0")
+    if options.file is not None and (options.file / "model").is_dir():
+        raise ValueError(f"{options.file} is an earlier forecast: give it as --run, beside the file to forecast")
     if options.run is not None and not options.run.is_dir():
         raise FileNotFoundError(f"there is no folder {options.run}: expected that of an earlier forecast")
 

@@ -9,13 +9,15 @@ from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
-from noiseladder.training import Experiment, TrainingOptions
-from noiseladder.training.run import read_recipe_file, run
+if TYPE_CHECKING:
+    from noiseladder.training import Experiment, TrainingOptions
+
+# torch is imported with a recipe, not before: what is no recipe is said at once.
 
 
 def train(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
@@ -33,6 +35,8 @@ def train(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=Fals
     if parsed is not None and parsed.arguments.get("resume"):
         folder = parsed.arguments.get("folder") or default_folder(module)
         if (folder / "recipe.json").exists():
+            from noiseladder.training.run import read_recipe_file
+
             # What is not said on the command line is as it was when the run was started.
             app = command_of(module, read_recipe_file(folder))
     app(rest, exit_on_error=False, print_error=False)
@@ -40,6 +44,8 @@ def train(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=Fals
 
 def command_of(module: ModuleType, saved: dict[str, Any] | None = None) -> App:
     """A command with the recipe's options; `saved` ones take the place of its defaults."""
+    from noiseladder.training.run import run
+
     options_class, experiment = shape_of(module)
     name = short_name(module)
     names = {field.name for field in fields(options_class)}
@@ -87,8 +93,10 @@ def short_name(module: ModuleType) -> str:
     return module.__name__.rpartition(".")[2]
 
 
-def shape_of(module: ModuleType) -> tuple[type[TrainingOptions], Callable[[Any], Experiment]]:
+def shape_of(module: ModuleType) -> "tuple[type[TrainingOptions], Callable[[Any], Experiment]]":
     """The options class of a recipe and its `experiment` function. Raises ValueError when it has another shape."""
+    from noiseladder.training import TrainingOptions
+
     experiment = getattr(module, "experiment", None)
     hints = get_type_hints(experiment) if callable(experiment) else {}
     hints.pop("return", None)
@@ -122,12 +130,13 @@ def find_recipe(name: str) -> ModuleType:
     return importlib.import_module(f"noiseladder.recipes.{module_name}")
 
 
-def recipes() -> dict[str, str]:
-    """Name -> first line of every recipe here, found without importing any."""
+def recipes(with_function: str = "experiment") -> dict[str, str]:
+    """Name -> first line of every recipe here that has such a function, found without importing any."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "experiment" for node in tree.body):
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if {"experiment", with_function} <= functions:
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 

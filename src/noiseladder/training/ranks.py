@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+# What shards takes a second to import, so it is imported where something is sharded.
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def spread_over_ranks(
         return DistributedDataParallel(module, find_unused_parameters=unused)
     # Also the outermost gives its weights back after a forward pass: in validation no backward pass follows, and
     # whoever touches the weights next must find each rank's own part.
+    from torch.distributed.fsdp import fully_shard
+
     for block in blocks:
         fully_shard(block, reshard_after_forward=True)
     fully_shard(module, reshard_after_forward=True)
@@ -94,19 +101,29 @@ def sync_gradients(module: nn.Module, now: bool) -> None:
     """Whether the next backward pass averages gradients over the ranks, or only adds to this rank's."""
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = now
-    elif isinstance(module, FSDPModule):
+        return
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is not None and isinstance(module, fsdp.FSDPModule):
         module.set_requires_gradient_sync(now)
+
+
+def sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether each rank holds a part of a tensor; none can be while what shards was never imported."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def own(tensor: Tensor) -> Tensor:
     """The part of a tensor that this rank holds, sharing memory with it: all of it, unless sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if sharded(tensor) else tensor
 
 
 def whole(part: Tensor, like: Tensor) -> Tensor:
     """All ranks' parts put together, where `part` is this rank's part of a tensor laid out as `like`."""
-    if not isinstance(like, DTensor):
+    if not sharded(like):
         return part
+    from torch.distributed.tensor import DTensor
+
     shape, stride = like.size(), like.stride()
     return DTensor.from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=shape, stride=stride
@@ -116,6 +133,8 @@ def whole(part: Tensor, like: Tensor) -> Tensor:
 def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     """This rank's part of a whole tensor, laid out as `like`; the inverse of `whole`."""
     tensor = tensor.to(like.device)
-    if not isinstance(like, DTensor):
+    if not sharded(like):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor, like.device_mesh, like.placements).to_local()

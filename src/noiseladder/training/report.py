@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from .durable import replace_text
 from .metrics import AT_LEVEL, read_rows
 from .progress import compact, duration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 POINTS = 400
 """Points of a curve; more steps than that are averaged."""
@@ -118,6 +118,8 @@ def _by_level(row: Mapping[str, float]) -> list[tuple[float, float]]:
 
 
 def _svg(draw: Any, rows: Sequence[Mapping[str, float]]) -> str:
+    from matplotlib.figure import Figure  # takes half a second
+
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)

@@ -49,7 +49,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if path.is_dir() or not path.exists():
+    if path.is_dir():
+        inside = " in it" if any(path.glob("*.safetensors")) else ""
+        raise IsADirectoryError(f"{path} is a folder: give the file of weights{inside}, in safetensors format")
+    if not path.exists():
         raise FileNotFoundError(f"there is no file {path}: expected weights in safetensors format")
     _refuse_pickle(path)
     tensors: dict[str, Tensor] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseladder.data.episode_folders import read_episodes
+from noiseladder.data.episode_folders import holds_episodes, read_episodes
 from noiseladder.data.episodes import Episode
 from noiseladder.data.npz_episodes import read_arrays
 from noiseladder.data.video_files import VIDEO_ENDINGS, probe, read_frames
@@ -28,6 +28,7 @@ LAYOUTS = (
     "mp4 or GIF files, with or without actions.csv; npz files with frames (T, H, W, 3); a store of clips; zarr as in"
     " diffusion_policy; LeRobot v3"
 )
+MODELS = {"world.json": "an exported world", "recipe.json": "a training run"}
 RATES_DIFFER = 0.01  # relative; 30 and 29.97 frames a second are the same
 
 
@@ -100,8 +101,13 @@ def layout_of(path: Path) -> Layout:
             return Layout("npz", tuple(file.name for file in arrays))
         if not any(path.iterdir()):
             raise ValueError(f"{path} is empty: expected {LAYOUTS}")
-    if path.name.endswith(".zarr.zip") or path.is_dir():
+    if holds_episodes(path):
         return Layout("episodes")
+    for file, what in MODELS.items():
+        if (path / file).is_file():
+            raise ValueError(f"{path} holds {what}, and no recordings: expected {LAYOUTS}")
+    if path.is_dir():
+        raise ValueError(f"{path} holds no recordings that can be read: expected {LAYOUTS}")
     raise ValueError(f"{path} is nothing that can be read: expected {LAYOUTS}")
 
 
