@@ -1,6 +1,7 @@
 """The command that plans: what it prints and draws, what it refuses, and recordings of one's own from end to end."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import gymnasium
@@ -34,10 +35,11 @@ from noiseladder.planning.point_mass import PointMass
 from noiseladder.planning.question import Question
 from noiseladder.planning.recordings import Recording
 from noiseladder.planning.world import seeded
-from noiseladder.recipes import trained_maze
+from noiseladder.recipes import plan, trained_maze
 from noiseladder.recipes.maze import Maze, network
-from noiseladder.recipes.plan import PLANNERS, Ask, Latest, lived, watch
+from noiseladder.recipes.plan import PLANNERS, Ask, Latest, Waiting, lived, watch
 from noiseladder.recipes.trained_maze import load, ship, shipped
+from noiseladder.training import progress
 from noiseladder.training.weights import save_weights
 
 
@@ -253,6 +255,28 @@ def test_every_planner_plans(planner, own_run, tmp_path, capsys):
     assert "tokens of 8" in said
     assert "not known here" in said  # the world of a file
     assert (tmp_path / "plan.png").exists()
+
+
+@pytest.mark.parametrize("patience", [0.0, 100.0])
+def test_who_waits_long_is_told_how_far_a_plan_is(patience, run, tmp_path, capsys, monkeypatch):
+    """Each decision of a tree from within, lives by their steps; nothing about what is quick."""
+    monkeypatch.setattr(plan, "PATIENCE", patience)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    trained = load(run)
+    asked = Ask(str(run), planner="tree", budget=64)
+    planner, waiting = PLANNERS["tree"](asked, trained), Waiting("tree")
+    waiting.watch(planner)
+    start, goal = torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[3.0, 1.0]])
+    lived(Question(trained.problem.world, start[0], goal[0], steps=16), Latest(planner), 0, waiting)
+    waiting.line.close()
+    said = capsys.readouterr().err
+    if patience:
+        assert said == ""
+        return
+    first, *rest = said.splitlines()
+    assert re.fullmatch(r"tree: \d+% of the first decision", first), first
+    assert re.fullmatch(r"tree: step 8/16  100% of the next decision  0:\d\d left", rest[-3]), rest
+    assert rest[-1] == "tree: step 16/16  0:00 left"
 
 
 def test_a_film_shows_the_near_future_first():

@@ -8,6 +8,7 @@ the gate's exits, as often as recorded, and it is worth their mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -184,7 +185,8 @@ class TreePlanner:
     a road are (for a model that has learned to go on without one). jumps: whether roads to recorded gates are proposed
     and what they do is weighed; lost: the energy of coming out where nothing leads on. steps: denoising steps. options:
     of the search; None: one child of each kind, one of each exit of a gate, 24 nodes deep. tolerance: a body that is
-    within this many full-speed tokens of where it should be keeps its tree. seed: of all noise.
+    within this many full-speed tokens of where it should be keeps its tree. seed: of all noise. watch: is told how much
+    of a decision is made, 0 to 1, for a progress line.
     """
 
     def __init__(
@@ -205,6 +207,7 @@ class TreePlanner:
         options: SearchOptions | None = None,
         tolerance: float = 0.1,
         seed: int = 0,
+        watch: Callable[[float], None] | None = None,
     ) -> None:
         if budget < 1 or chunk < 1 or steps < 1 or (execute is not None and execute < 1):
             raise ValueError(
@@ -245,7 +248,7 @@ class TreePlanner:
         self.places = places
         self.problem = DiffusionTree(denoiser, (chunk, knowledge.tokens.size), nothing, full_sequence(chunk, steps))
         self.checks = Planner(denoiser, knowledge)
-        self.keys = EpisodeKeys(seed)
+        self.keys, self.watch = EpisodeKeys(seed), watch
         self.grown: dict[int, Grown] = {}
         self.kept = 0
         """Nodes that were known already when planning again, over all plans."""
@@ -264,8 +267,10 @@ class TreePlanner:
         for row in range(len(observation)):
             part = slice(row, row + 1)
             proposals, tree = self.root(row, observation[part], goal[part], keys[part])
+            known = tree.walks
             for _ in search(proposals, tree, self.options, self.budget):
-                pass
+                if self.watch is not None:
+                    self.watch((row + min(1.0, (tree.walks - known) / self.budget)) / len(observation))
             path = principal_path(tree)
             states = [tree.state(np.array([node])) for node in path[1:]]
             plans.append(torch.cat([one.imagined.tokens[0] for one in states if isinstance(one, Journey)]))

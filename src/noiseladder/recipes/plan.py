@@ -3,8 +3,10 @@ draws both."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -22,7 +24,7 @@ from noiseladder.planning import evaluation
 from noiseladder.planning.choosing import BestOf
 from noiseladder.planning.demonstrator import Demonstrator
 from noiseladder.planning.energies import Arrival, Away
-from noiseladder.planning.evaluation import HEADER, Evaluation, evaluate, live, quantiles
+from noiseladder.planning.evaluation import HEADER, Block, Evaluation, evaluate, live, quantiles
 from noiseladder.planning.guides import ByEnergy, MonteCarlo
 from noiseladder.planning.gymnasium_world import GymnasiumWorld
 from noiseladder.planning.knowledge import Knowledge
@@ -35,10 +37,13 @@ from noiseladder.planning.search import Tree
 from noiseladder.planning.tree_planner import Grown, Journey, TreePlanner
 from noiseladder.planning.world import World, seeded
 from noiseladder.training.durable import check_writable, replace_file
+from noiseladder.training.progress import Line, duration
 
 from .trained_maze import TrainedMaze, load
 
 PICTURE = Path("plan.png")
+PATIENCE = 10.0
+"""Seconds that nobody needs to be told about."""
 
 
 class Plans(Protocol):
@@ -104,14 +109,17 @@ def plan(options: Annotated[Ask, Parameter(name="*")]) -> None:
 
     place = told((100 * observation[0, :axes]).round() / 100)
     print(f"{options.run}, {options.planner}: from {place} to {told((100 * goal[0]).round() / 100)}")
-    life, latest = None, Latest(planner)
-    if world is None:
-        latest.reset(1)
-        began = time.perf_counter()
-        latest.plan(observation, goal)
-        seconds = time.perf_counter() - began
-    else:
-        life = lived(world if options.environment else Question(world, observation[0], goal[0]), latest, options.seed)
+    life, latest, waiting = None, Latest(planner), Waiting(options.planner)
+    waiting.watch(planner)
+    with closing(waiting.line):
+        if world is None:
+            latest.reset(1)
+            began = time.perf_counter()
+            latest.plan(observation, goal)
+            seconds = time.perf_counter() - began
+        else:
+            asked = world if options.environment else Question(world, observation[0], goal[0])
+            life = lived(asked, latest, options.seed, waiting)
     assert latest.first is not None
     first, tree = latest.first, None if latest.grown is None else placed(latest.grown)
     print(f"  plan      {foreseen(first, steps)}")
@@ -157,7 +165,7 @@ def scene_of(options: Ask, knowledge: Knowledge, world: World | None) -> Scene |
     return Scene.of(knowledge, world)
 
 
-def lived(world: World, latest: Latest, seed: int) -> Life:
+def lived(world: World, latest: Latest, seed: int, waiting: Waiting | None = None) -> Life:
     """Live one episode, planning again and again."""
     blocks, moments = [], []
     path = world.start(seeded([seed])).observation[:, :2].float()
@@ -167,7 +175,42 @@ def lived(world: World, latest: Latest, seed: int) -> Life:
         moments.append(Moment(planned, path, f"step {block.step}"))
         path = torch.cat([path, block.observations[0, :, :2].float()])
         blocks.append(block)
+        if waiting is not None:
+            waiting.lived(block)
     return Life(path, moments, evaluation.judge(blocks, [seed]))
+
+
+class Waiting:
+    """Says on stderr how far the lives of a planner are, once they have taken ten seconds."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.line = name, Line(sys.stderr, PATIENCE)
+        self.start, self.done, self.limit, self.share = time.monotonic(), 0, 0, 0.0
+
+    def watch(self, planner: object) -> None:
+        """Look into each decision of a planner that may be long about it."""
+        if isinstance(planner, TreePlanner):
+            planner.watch = self.searched
+
+    def lived(self, block: Block) -> None:
+        """A decision was lived."""
+        self.done, self.limit, self.share = block.end, block.time_limit, 0.0
+        self.say()
+
+    def searched(self, share: float) -> None:
+        """A part, 0 to 1, of a decision was made."""
+        self.share = share
+        self.say()
+
+    def say(self) -> None:
+        """Steps lived, of the decision what is made, and how long it will last if all steps go on as they did."""
+        spent = time.monotonic() - self.start
+        words = [f"step {self.done}/{self.limit}"] if self.done else []
+        if self.share:
+            words.append(f"{self.share:.0%} of the {'next' if self.done else 'first'} decision")
+        if self.done:
+            words.append(f"{duration(spent / self.done * (self.limit - self.done))} left")
+        self.line.say(f"{self.name}: {'  '.join(words)}")
 
 
 @dataclass
@@ -378,7 +421,10 @@ def compare(options: Ask, trained: TrainedMaze, world: World) -> None:
             print("tree: left out, this model's tokens begin with their observation")
             continue
         chosen = replace(options, guidance=options.guidance if name in GUIDED else None)
-        found[name] = evaluate(world, make(chosen, trained), seeds)
+        planner, waiting = make(chosen, trained), Waiting(name)
+        waiting.watch(planner)
+        with closing(waiting.line):
+            found[name] = evaluate(world, planner, seeds, watch=waiting.lived)
         print(found[name].row(name, norms), flush=True)
     if isinstance(world, PointMass):
         found["demonstrator"] = evaluate(world, Demonstrator(world.maze), seeds)

@@ -11,26 +11,59 @@ from .loop import Report
 TERMINAL_SECONDS, LOG_SECONDS = 0.1, 5.0
 
 
+class Line:
+    """A line on `out` that is written anew, no more often than it can be read.
+
+    patience: seconds from now in which nothing is shown; what is quick needs no line.
+    """
+
+    def __init__(self, out: TextIO, patience: float = 0.0) -> None:
+        self.out, self.live = out, out.isatty()
+        self.pause = TERMINAL_SECONDS if self.live else LOG_SECONDS
+        self.next = time.monotonic() + patience
+        self.text, self.seen = "", False
+
+    def say(self, text: str) -> None:
+        """Show a text, unless the last one was shown a moment ago."""
+        self.text = text
+        now = time.monotonic()
+        if now >= self.next:
+            self.next = now + self.pause
+            self._show()
+
+    def close(self) -> None:
+        """Show the last text, whenever it came, unless none has been shown."""
+        if self.seen:
+            self._show()
+            if self.live:
+                self.out.write("\n")
+        self.out.flush()
+        self.text, self.seen = "", False
+
+    def _show(self) -> None:
+        if self.live:
+            # Carriage return and "erase line" clear one line only, so the text may not wrap into a second.
+            width = shutil.get_terminal_size().columns - 1
+            self.out.write(f"\r\x1b[2K{self.text[:width]}")
+        else:
+            self.out.write(f"{self.text}\n")
+        self.out.flush()
+        self.seen = True
+
+
 class Progress:
     """Shows reports on `out`."""
 
     def __init__(self, out: TextIO, steps: int, steps_done: int = 0) -> None:
-        self.out, self.steps = out, steps
-        self.live = out.isatty()
+        self.shown, self.steps = Line(out), steps
         self.start, self.first_step = time.monotonic(), steps_done
-        self.shown = -1e9
-        self.last_line = ""
         self.validation = ""
 
     def add(self, report: Report) -> None:
         """Show a report, unless the last one was shown a moment ago."""
         if report.validation is not None:
             self.validation = f"  validation {report.validation.loss:.4f}{' (best)' * report.validation.best}"
-        now = time.monotonic()
-        self.last_line = self.line(report, now)
-        if now - self.shown >= (TERMINAL_SECONDS if self.live else LOG_SECONDS):
-            self.shown = now
-            self._show()
+        self.shown.say(self.line(report, time.monotonic()))
 
     def line(self, report: Report, now: float) -> str:
         """The line for a report."""
@@ -43,21 +76,7 @@ class Progress:
 
     def close(self) -> None:
         """Show the last report, whenever it came."""
-        if self.last_line:
-            self._show()
-            if self.live:
-                self.out.write("\n")
-        self.out.flush()
-        self.last_line = ""
-
-    def _show(self) -> None:
-        if self.live:
-            # Carriage return and "erase line" clear one line only, so the text may not wrap into a second.
-            width = shutil.get_terminal_size().columns - 1
-            self.out.write(f"\r\x1b[2K{self.last_line[:width]}")
-        else:
-            self.out.write(f"{self.last_line}\n")
-        self.out.flush()
+        self.shown.close()
 
 
 def duration(seconds: float) -> str:
