@@ -115,6 +115,31 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train maze --width 0", "--width is 0, expected at least 1"),
+        ("train maze --batch 0", "--batch is 0, expected at least 1"),
+        ("train maze --steps-per-token 0", "--steps-per-token is 0, expected at least 1"),
+        ("train diffuser --layers 0", "--layers is 0, expected at least 1"),
+        ("train forecast --context 0", "--context is 0, expected at least 1"),
+        ("train autoencoder --blur nan", "blur is nan and contrast 0.0, expected 0 or more"),
+        ("train video --autoencoder /nowhere", "there is no file /nowhere: expected weights"),
+        ("forecast --context 0", "--context is 0, expected at least 1"),
+        ("demo --steps 0", "--steps is 0, expected at least 1"),
+        ("dream doom --scale 1000000", "--scale is 1000000, expected at most 32"),
+        ("data collect doom --seed -1 --folder walks", "seed is -1, expected 0 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_anything_is_made(
+    line: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path))
+    assert sentence in complaint(capsys, *line.split())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
     ("arguments", "given", "meant"),
     [
         (["docotr"], "docotr", "did you mean doctor?"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noiseladder.training.options import TrainingOptions
+from noiseladder.training.options import TrainingOptions, check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +46,7 @@ class ForecasterOptions(TrainingOptions):
     average: float = 0.995
     weight_decay: float = 0.01
     validate_every: int = 250
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, context=1, width=1, layers=1, members=1, batch=1, sampling_steps=1)

@@ -9,11 +9,12 @@ from torch import Generator
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.training import Experiment, TrainingOptions
+from noiseladder.training.options import check_at_least
 from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, Rebuilding, as_denoiser
 from noiseladder.video.segments import Segments, to_frames
 
-from .video_data import VideoData, check_at_least
+from .video_data import VideoData
 
 VALIDATION = 128
 

@@ -21,6 +21,7 @@ from noiseladder.forecasting.metrics import coverage, crps_sum
 from noiseladder.forecasting.options import ForecasterOptions
 from noiseladder.forecasting.settings import CHICAGO, ECB
 from noiseladder.training.durable import check_writable, replace_file
+from noiseladder.training.options import check_at_least
 from noiseladder.training.progress import Progress
 
 from . import trained_swap, trained_world
@@ -61,6 +62,7 @@ def demo(options: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:
     """Train on real series in front of you; between them a plan in a maze, a swap of two fruits and a dream of Doom."""
     if options.windows < 1:
         raise ValueError(f"--windows is {options.windows}, expected at least 1")
+    check_at_least(options, steps=1)
     check_writable(options.output / "plan.png")
     # Two threads that wait for each other are slower than one as soon as anything else runs on the machine.
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from noiseladder.networks import TransformerNetwork
 from noiseladder.planning.diffuser import HORIZONS, BetweenEnds, DiffuserPlanner, Windows, WindowTokens
 from noiseladder.planning.problems import problem
 from noiseladder.training import Experiment, TrainingOptions, generator_for
-from noiseladder.training.options import from_json
+from noiseladder.training.options import check_at_least, from_json
 from noiseladder.training.run import read_recipe_file
 from noiseladder.training.weights import load_weights
 
@@ -43,6 +43,10 @@ class Diffuser(TrainingOptions):
     layers: int = 4
     """Layers of the transformer."""
     validate_every: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, batch=1, horizon=1, steps_per_token=1, width=1, layers=1)
 
 
 def network(options: Diffuser, tokens: WindowTokens) -> TransformerNetwork:

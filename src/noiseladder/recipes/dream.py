@@ -22,6 +22,7 @@ from .trained_world import TrainedWorld, load
 
 CONTEXT = 16
 MOST = 100_000  # frames, which are a gigabyte of 64x64
+LARGEST = 32  # a frame of 64x64 then fills a screen
 DEFAULT_RATE = 12.0
 
 
@@ -59,6 +60,8 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
     """Dream, and say how fast."""
     if options.frames < 1 or options.scale < 1:
         raise ValueError(f"--frames is {options.frames}, --scale {options.scale}: expected at least 1 of both")
+    if options.scale > LARGEST:
+        raise ValueError(f"--scale is {options.scale}, expected at most {LARGEST}: pixels of a film for one of a frame")
     if options.frames > MOST:
         raise ValueError(f"--frames is {options.frames}, expected at most {MOST}: all frames are kept in memory")
     for path, suffix in ((options.gif, ".gif"), (options.strip, ".png")):

@@ -22,6 +22,7 @@ from noiseladder.forecasting.options import ForecasterOptions
 from noiseladder.forecasting.panel import Panel
 from noiseladder.training.durable import check_writable, replace_file
 from noiseladder.training.experiment import Experiment
+from noiseladder.training.options import check_at_least
 from noiseladder.training.progress import Progress, duration
 
 
@@ -94,9 +95,7 @@ def forecast(options: Annotated[Forecast, Parameter(name="*")] = Forecast()) -> 
 
 def check(options: Forecast) -> None:
     """Raise ValueError for options that cannot be met, before anything is read or trained."""
-    for name, value in (("horizon", options.horizon), ("samples", options.samples)):
-        if value < 1:
-            raise ValueError(f"--{name} is {value}, expected at least 1")
+    check_at_least(options, horizon=1, samples=1, context=1, steps=1)
     for quantile in options.quantiles:
         if not 0 < quantile < 1:
             raise ValueError(f"--quantiles holds {quantile}, expected numbers between 0 and 1")

@@ -19,6 +19,7 @@ from noiseladder.planning.problems import problem
 from noiseladder.planning.recordings import Recording
 from noiseladder.planning.stories import Story
 from noiseladder.training import Experiment, TrainingOptions, generator_for
+from noiseladder.training.options import check_at_least
 
 HELD_OUT = 256
 SETTING_OUT = 0.4
@@ -58,6 +59,10 @@ class Maze(TrainingOptions):
     """Layers of the network."""
     learning_rate: float = 2e-3
     validate_every: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, batch=1, tokens=1, steps_per_token=1, stories=1, story_steps=1, width=1, layers=1)
 
 
 def network(options: Maze, tokens: PlanTokens) -> MinGRUNetwork | TransformerNetwork:

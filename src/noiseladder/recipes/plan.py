@@ -185,7 +185,7 @@ class Waiting:
 
     def __init__(self, name: str) -> None:
         self.name, self.line = name, Line(sys.stderr, PATIENCE)
-        self.start, self.done, self.limit, self.share = time.monotonic(), 0, 0, 0.0
+        self.start, self.done, self.limit, self.decisions, self.share = time.monotonic(), 0, 0, 0, 0.0
 
     def watch(self, planner: object) -> None:
         """Look into each decision of a planner that may be long about it."""
@@ -195,6 +195,7 @@ class Waiting:
     def lived(self, block: Block) -> None:
         """A decision was lived."""
         self.done, self.limit, self.share = block.end, block.time_limit, 0.0
+        self.decisions += 1
         self.say()
 
     def searched(self, share: float) -> None:
@@ -203,13 +204,14 @@ class Waiting:
         self.say()
 
     def say(self) -> None:
-        """Steps lived, of the decision what is made, and how long it will last if all steps go on as they did."""
+        """Steps lived, of the decision what is made, and how long it will last if all decisions are like those made."""
         spent = time.monotonic() - self.start
         words = [f"step {self.done}/{self.limit}"] if self.done else []
         if self.share:
             words.append(f"{self.share:.0%} of the {'next' if self.done else 'first'} decision")
         if self.done:
-            words.append(f"{duration(spent / self.done * (self.limit - self.done))} left")
+            still = self.decisions * self.limit / self.done - self.decisions - self.share
+            words.append(f"{duration(spent / (self.decisions + self.share) * max(0.0, still))} left")
         self.line.say(f"{self.name}: {'  '.join(words)}")
 
 

@@ -18,7 +18,7 @@ from noiseladder.networks import SpatialNetwork, SplitNetwork
 from noiseladder.training import Experiment, Objective, TrainingOptions, seeded
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
-from noiseladder.training.options import to_json
+from noiseladder.training.options import check_at_least, to_json
 from noiseladder.training.run import run
 from noiseladder.training.weights import load_weights, read_recipe
 from noiseladder.video.autoencoder import COLOURS, PLACES, FrameAutoencoder, load_autoencoder
@@ -32,7 +32,7 @@ from noiseladder.video.world_model import Dreaming, WorldModel
 
 from .autoencoder import Autoencoder, experiment as autoencoder_experiment
 from .run_folders import WEIGHTS, open_run
-from .video_data import VideoData, actions_of, check_at_least
+from .video_data import VideoData, actions_of
 
 VALIDATION = 64
 AUTOENCODER = "autoencoder.safetensors"
@@ -160,8 +160,9 @@ def check_sizes(options: Video) -> None:
     with torch.device("meta"):  # no memory, no time, and no random numbers
         codec = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
         network(options, codec.token_size, 1)
-    if options.start is not None:
-        read_recipe(options.start)
+    for weights in (options.start, options.autoencoder):
+        if weights is not None:
+            read_recipe(weights)
 
 
 def sampled(denoiser: Denoises, options: Video) -> Denoises:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noiseladder.training import generator_for
 from noiseladder.training.cache_folder import cache_folder
-from noiseladder.training.options import as_option
+from noiseladder.training.options import check_at_least
 from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
 from noiseladder.video.clip import Clip, one_hot
 from noiseladder.video.collect import collect_doom, default_folder
@@ -67,13 +67,6 @@ class VideoData:
     def split(self) -> tuple[ClipStore, ClipStore]:
         """For training and held out: the last tenth of the shards, recorded from other seeds."""
         return self.store().split(HELD_OUT)
-
-
-def check_at_least(options: VideoData, **least: int) -> None:
-    """Raise ValueError for an option below what it can be."""
-    for name, smallest in least.items():
-        if getattr(options, name) < smallest:
-            raise ValueError(f"{as_option(name)} is {getattr(options, name)}, expected at least {smallest}")
 
 
 def doom_walks(data: VideoData) -> ClipStore:

@@ -45,12 +45,8 @@ class TrainingOptions:
     """Under torchrun, spread the weights over the ranks (fully_shard) instead of copying them to each (DDP)."""
 
     def __post_init__(self) -> None:
-        at_least = {"steps": 1, "warmup": 0, "accumulate": 1, "validate_every": 1, "checkpoint_every": 1}
-        at_least |= {"patience": 1, "threads": 1, "weight_decay": 0}
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ValueError(f"{as_option(name)} is {value}, expected at least {least}")
+        check_at_least(self, steps=1, warmup=0, accumulate=1, validate_every=1, checkpoint_every=1)
+        check_at_least(self, patience=1, threads=1, weight_decay=0)
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0 or (name == "learning_rate" and self.learning_rate == float("inf")):
                 raise ValueError(f"{as_option(name)} is {getattr(self, name)}, expected a number above 0")
@@ -61,6 +57,14 @@ class TrainingOptions:
 def as_option(name: str) -> str:
     """A field's name as it is written on the command line."""
     return f"--{name.replace('_', '-')}"
+
+
+def check_at_least(options: object, **least: int) -> None:
+    """Raise ValueError for an option, where it is given, below what it can be."""
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and not value >= smallest:
+            raise ValueError(f"{as_option(name)} is {value}, expected at least {smallest}")
 
 
 Options = TypeVar("Options", bound=TrainingOptions)

@@ -157,7 +157,7 @@ class Rebuilding:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.blur, self.contrast) < 0:
+        if not (self.blur >= 0 and self.contrast >= 0):
             raise ValueError(f"blur is {self.blur} and contrast {self.contrast}, expected 0 or more")
 
     def __call__(self, denoiser: Denoiser, batch: Batch, generator: Generator, part: slice = slice(None)) -> Tensor:
