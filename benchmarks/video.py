@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,8 @@ from torch import Generator, Tensor
 
 from noiseladder.recipes.real_walks import have_real_walks, real_walks
 from noiseladder.recipes.trained_world import TrainedWorld, load, shipped
-from noiseladder.video.bouncing import NO_PUSH, BouncingWorld
+from noiseladder.recipes.video_data import bouncing_world
+from noiseladder.video.bouncing import NO_PUSH
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import Dreamer, endurance, foretell, long_dream, pieces, predict, stacked
 from noiseladder.video.installed_weights import have_learned_scores
@@ -158,19 +158,25 @@ def places(run: Run) -> None:
 
 
 def variety(run: Run) -> None:
-    """How much dreams from different places differ after a while, over how much the real walks do then."""
-    length = 60 if run.quick else 250
+    """How much dreams from different places differ after a while, over how much the real walks do then.
+
+    Frames of several moments are compared, those of one moment with each other: one alone hangs on who stands where.
+    """
+    length, since, apart = (60, 40, 10) if run.quick else (250, 100, 10)
     parts = pieces(run.walks, CONTEXT + length, 32)
     frames, conditions = stacked(parts)
     dreams = run.dreamer().dreams(frames[:, :CONTEXT], conditions[:, :CONTEXT], conditions[:, CONTEXT:], 0)
-    last = deque(dreams, maxlen=1).pop()
-    ratio = spread(last) / spread(frames[:, -1])
-    halves = spread(frames[::2, -1]) / spread(frames[1::2, -1])
+    moments = range(since, length, apart)
+    dreamt = sum(spread(dream) for moment, dream in enumerate(dreams) if moment in moments)
+    walked = sum(spread(frames[:, CONTEXT + moment]) for moment in moments)
+    halves = [sum(spread(frames[half::2, CONTEXT + moment]) for moment in moments) for half in (0, 1)]
+    ratio, floor = dreamt / walked, halves[0] / halves[1]
     print(
-        f"\nHow different {len(parts)} dreams are after {length} frames, over how different real walks are: {ratio:.2f}"
+        f"\nHow different {len(parts)} dreams are after {since} to {length} frames, over how different real walks are:"
+        f" {ratio:.2f}"
     )
-    print(f"  one half of the real walks over the other: {halves:.2f}")
-    run.put(diversity_ratio=ratio, diversity_floor=halves)
+    print(f"  one half of the real walks over the other: {floor:.2f}")
+    run.put(diversity_ratio=ratio, diversity_floor=floor)
 
 
 def spread(frames: Tensor) -> float:
@@ -239,7 +245,7 @@ def bouncing(run: Run) -> None:
         print("\nno bouncing world: train one with `noiseladder train video --data bouncing` and give its folder")
         return
     count, length = (2, 200) if run.quick else (8, 1000)
-    world = BouncingWorld(size=run.bouncing.recipe.size)
+    world = bouncing_world(run.bouncing.recipe)
     walks = real_walks(run.bouncing.recipe, CONTEXT + length, count, 0)
     dreamer = Dreamer(run.bouncing.sampler, run.bouncing.codec, run.dreaming)
     frames, conditions = stacked(walks)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from noiseladder.training import generator_for
-from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
+from noiseladder.video.bouncing import ACTIONS as PUSHES
 from noiseladder.video.clip import Clip, one_hot
 from noiseladder.video.collect import doom_store
 from noiseladder.video.doom import DoomOptions, Map
 
 from .video import Video
-from .video_data import BOUNCING, DOOM, MAZES
+from .video_data import ALIKE, BOUNCING, DOOM, MAZES, bouncing_world
 
 UNSEEN = 1_000_003
 """Added to seeds, so that no walk here is one that was trained on."""
@@ -34,8 +34,8 @@ def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
         with tempfile.TemporaryDirectory(prefix="noiseladder-walks-") as folder:
             store = doom_store(Path(folder) / "walks", doom_options(recipe, frames, seed), count)
             return [in_memory(store[number]) for number in range(count)]
-    if recipe.data == BOUNCING:
-        world = BouncingWorld(size=recipe.size)
+    if recipe.data in (BOUNCING, ALIKE):
+        world = bouncing_world(recipe)
         walks = []
         for number in range(count):
             played = world.play(1, frames, generator_for(UNSEEN + seed, "unseen clips", number))
@@ -94,7 +94,7 @@ def have_real_walks(recipe: Video) -> bool:
     """Whether the world of a run is there to be recorded."""
     if recipe.data in (DOOM, MAZES):
         return find_spec("vizdoom") is not None
-    return recipe.data == BOUNCING or Path(recipe.data).is_dir()
+    return recipe.data in (BOUNCING, ALIKE) or Path(recipe.data).is_dir()
 
 
 def idle_actions(count: int, actions: int, seed: int) -> list[int]:

@@ -20,7 +20,7 @@ from noiseladder.video.collect import collect_doom, default_folder
 from noiseladder.video.doom import DoomOptions, Map
 from noiseladder.video.store import ClipStore, Description, shard_folder, sweep_shards, write_shard
 
-DOOM, MAZES, BOUNCING = "doom", "doom-mazes", "bouncing"
+DOOM, MAZES, BOUNCING, ALIKE = "doom", "doom-mazes", "bouncing", "bouncing-alike"
 HELD_OUT = 0.1
 CLIPS_A_SHARD = 20
 WAIT = "wait"
@@ -32,7 +32,8 @@ class VideoData:
     """Which clips; what both stages of a video world are asked for."""
 
     data: str = DOOM
-    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, or the folder of a store of clips."""
+    """doom (always the nine rooms of my-way-home), doom-mazes, bouncing, bouncing-alike (shapes of one size and speed),
+    or the folder of a store of clips."""
     size: int = 64
     """Side of a frame in pixels."""
     episodes: int = 240
@@ -47,13 +48,13 @@ class VideoData:
         """All clips, recorded now where they are not there yet. Raises ValueError for what cannot be learned from."""
         if self.data in (DOOM, MAZES):
             return doom_walks(self)
-        if self.data == BOUNCING:
+        if self.data in (BOUNCING, ALIKE):
             return bouncing_clips(self)
         folder = Path(self.data)
         if not folder.is_dir():
             raise ValueError(
-                f"there is no data {self.data!r}: expected {DOOM}, {MAZES}, {BOUNCING}, or the folder of a store of"
-                " clips, which `noiseladder data collect video` makes of your own videos"
+                f"there is no data {self.data!r}: expected {DOOM}, {MAZES}, {BOUNCING}, {ALIKE}, or the folder of a"
+                " store of clips, which `noiseladder data collect video` makes of your own videos"
             )
         store = ClipStore.open(folder)
         if store.description.size != (self.size, self.size):
@@ -81,11 +82,16 @@ def doom_walks(data: VideoData) -> ClipStore:
     return ClipStore(store.description, store.shards[: -(-data.episodes // 4)])
 
 
+def bouncing_world(data: VideoData) -> BouncingWorld:
+    """The world of shapes that `data` names."""
+    return BouncingWorld.alike(data.size) if data.data == ALIKE else BouncingWorld(size=data.size)
+
+
 def bouncing_clips(data: VideoData) -> ClipStore:
     """Clips of the bouncing world from the cache; a clip depends on its number alone."""
     if data.size < LEAST_BOUNCING:
         raise ValueError(f"--size is {data.size}, expected at least {LEAST_BOUNCING} pixels for three shapes and a bar")
-    world = BouncingWorld(size=data.size)
+    world = bouncing_world(data)
     made_by = {"world": BOUNCING, "frames": data.episode_frames, **asdict(world)}
     made_by |= {name: list(value) for name, value in made_by.items() if isinstance(value, tuple)}
     description = Description((data.size, data.size), PUSHES, None, made_by)

@@ -49,6 +49,15 @@ class BouncingWorld:
         if not 0 < self.speeds[0] <= self.speeds[1] <= self.fastest:
             raise ValueError(f"speeds are {self.speeds}, expected above 0 and at most fastest, {self.fastest}")
 
+    @classmethod
+    def alike(cls, size: int = 64) -> BouncingWorld:
+        """Shapes of one size that start with one speed, which pushes change in steps.
+
+        Where any size and speed is lawful, each small error of a dream is there to stay, and they add up; here what is
+        lawful is a few values, and a dream that can tell which one was meant does not lose it.
+        """
+        return cls(size, radii=(5.0, 5.0), speeds=(1.5, 1.5))
+
     def start(self, count: int, generator: Generator) -> Shapes:
         """`count` worlds with shapes anywhere."""
 
