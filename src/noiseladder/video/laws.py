@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from math import nan
 
 import torch
@@ -14,6 +15,7 @@ from .bouncing_decoder import Decoded, decode
 
 SHARE_OF_THE_NEWEST = 0.3
 SPEED_BLOCK = 64  # frames over which a speed is taken
+DOUBT = 0.05  # pixels a frame by which a velocity read off places that are right to PRECISION may be wrong
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,10 @@ class _Track:
 
     position: list[float] | None = None
     velocity: list[float] | None = None
+    others: list[tuple[list[float], list[float]]] = field(default_factory=list)  # where else it may be, out of sight
     unseen: int = 0
     late: int = 0
-    doubtful: bool = True  # its velocity comes from one pair of frames, which may have had a wall in it
+    doubtful: bool = True  # its velocity may have the wrong sign, for want of a second pair of frames
 
 
 def _follow(
@@ -151,10 +154,11 @@ def _follow(
         for time in range(length):
             if track.velocity is not None and track.position is not None:
                 start = (track.position, track.velocity)
-                if shape == PUSHED:
-                    track.velocity = _pushed(track.velocity, actions[time], world)
-                moved = [_bounce(p + v, v, low, high) for p, v in zip(track.position, track.velocity)]
-                track.position, track.velocity = [m[0] for m in moved], [m[1] for m in moved]
+                if track.unseen == 1:  # a push beside a wall makes much of a small error, so it has company from here
+                    track.others = _around(track.position, track.velocity)
+                push = actions[time] if shape == PUSHED else NO_PUSH
+                track.others = [_moved(*other, push, low, high, world) for other in track.others]
+                track.position, track.velocity = _moved(track.position, track.velocity, push, low, high, world)
             else:
                 start = None
             here = places[time][shape] if whole[time][shape] else None
@@ -166,8 +170,8 @@ def _follow(
                         permanence[time] = False
                     continue
                 # The dream is wrong when the shape must be beside the bar, by two pixels or more, and is not.
-                x, radius = track.position[0], radii[shape]
-                in_view = x + radius < left - 2 or x - radius > right + 2
+                radius, maybe = radii[shape], (track.position[0], *(position[0] for position, _ in track.others))
+                in_view = all(x + radius < left - 2 or x - radius > right + 2 for x in maybe)
                 track.late = track.late + 1 if in_view else 0
                 if track.late > tolerance.out_of_sight:
                     permanence[time] = False
@@ -179,19 +183,40 @@ def _follow(
                 track.position, track.unseen, track.late = here, 0, 0
                 continue
             allowed = tolerance.place * (1 + 0.1 * track.unseen)
-            error = max(abs(a - b) for a, b in zip(track.position, here))
+            possible = [(track.position, track.velocity), *track.others]
+            errors = [max(abs(a - b) for a, b in zip(position, here)) for position, _ in possible]
+            error = min(errors)
+            expected, track.others = possible[errors.index(error)][1], []
             if error > allowed and not track.doubtful:
                 (permanence if track.unseen else motion)[time] = False
                 track.velocity, track.position, track.unseen, track.late = None, here, 0, 0
                 continue
             if track.unseen == 0 and start is not None:
-                measured = [_measured(a, b, v, low, high) for a, b, v in zip(start[0], here, track.velocity)]
+                measured = [_measured(a, b, v, low, high) for a, b, v in zip(start[0], here, expected)]
                 velocity[time][shape] = measured
                 # Places are read to a few hundredths; the mean over some frames makes velocities as exact.
                 share = 1.0 if track.doubtful else SHARE_OF_THE_NEWEST
-                track.velocity = [v + share * (m - v) for v, m in zip(track.velocity, measured)]
-            track.position, track.doubtful, track.unseen, track.late = here, False, 0, 0
+                track.velocity = [v + share * (m - v) for v, m in zip(expected, measured)]
+            else:
+                track.velocity = expected
+            # Out of sight it may have met a wall just before or just after: the next frame tells.
+            track.position, track.doubtful, track.unseen, track.late = here, track.unseen > 0, 0, 0
     return motion, permanence, torch.tensor(velocity)
+
+
+def _around(position: list[float], velocity: list[float]) -> list[tuple[list[float], list[float]]]:
+    """The same place with every velocity that what was seen leaves possible."""
+    near = product(*((v - DOUBT, v, v + DOUBT) for v in velocity))
+    return [(position, list(each)) for each in near if list(each) != velocity]
+
+
+def _moved(
+    position: list[float], velocity: list[float], push: int, low: float, high: float, world: BouncingWorld
+) -> tuple[list[float], list[float]]:
+    """A place and a velocity a frame later."""
+    velocity = _pushed(velocity, push, world)
+    moved = [_bounce(p + v, v, low, high) for p, v in zip(position, velocity)]
+    return [place for place, _ in moved], [after for _, after in moved]
 
 
 def _pushed(velocity: list[float], action: int, world: BouncingWorld) -> list[float]:
