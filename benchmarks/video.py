@@ -53,6 +53,7 @@ class Run:
     frames: int
     quick: bool
     dreaming: Dreaming
+    steps: int | None
     walks: list[Clip] = field(default_factory=list)
     figures: dict[str, float | int | None] = field(default_factory=dict)
 
@@ -252,7 +253,7 @@ def bouncing(run: Run) -> None:
     count, length = (2, 200) if run.quick else (8, 1000)
     world = bouncing_world(run.bouncing.recipe)
     walks = real_walks(run.bouncing.recipe, CONTEXT + length, count, 0)
-    dreaming = replace(run.dreaming, steps=run.bouncing.dreaming.steps)
+    dreaming = replace(run.dreaming, steps=run.steps or run.bouncing.dreaming.steps)
     dreamer = Dreamer(run.bouncing.sampler, run.bouncing.codec, dreaming)
     frames, conditions = stacked(walks)
     dream = torch.stack(
@@ -319,7 +320,7 @@ def main() -> None:
     )
     usual = Dreaming() if world is None else world.dreaming
     dreaming = Dreaming(asked.steps or usual.steps, asked.stabilization, asked.history, asked.bend)
-    run = Run(world, toy, frames, asked.quick, dreaming)
+    run = Run(world, toy, frames, asked.quick, dreaming, asked.steps)
     run.put(calls_per_frame=dreaming.steps * (1 if asked.history == 1 else 2))
     if world is None or not have_real_walks(world.recipe):
         print(f"no world {asked.world!r}, or its engine is not installed: only the bouncing world is measured")
