@@ -224,8 +224,23 @@ def test_without_temperature_the_seed_does_not_matter():
     warm = [policy(seed=seed, temperature=0.1).act(observation(0)) for seed in (0, 1)]
     hot = [policy(seed=seed).act(observation(0)) for seed in (0, 1)]
     assert 0 < np.abs(warm[0] - warm[1]).mean() < np.abs(hot[0] - hot[1]).mean()
-    with pytest.raises(ValueError, match="temperature -1"):
-        policy(temperature=-1.0)
+    for wrong in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="temperature"):
+            policy(temperature=wrong)
+
+
+def test_what_is_known_of_the_last_deeds_is_exact_however_dimly_they_are_remembered():
+    who, told = policy(deeds=0.7), []
+    done = who.act(observation(0))
+
+    def felt(before, actions, after):
+        told.append(actions)
+        return after
+
+    who.imagine(1, steps=1, felt=felt)
+    np.testing.assert_allclose(told[0][0].numpy(), done, atol=1e-5)
+    with pytest.raises(ValueError, match="0 tokens in 1 steps"):
+        who.imagine(0, steps=1)
 
 
 def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it():
@@ -241,19 +256,42 @@ def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it()
     assert len(who.past) == len(past) + 1
 
 
-def test_what_is_imagined_can_be_remembered_dimly():
-    """The level reaches the second token and not the first; at level 1 what was seen is forgotten altogether."""
+def test_what_is_imagined_can_be_doubted():
+    """The level reaches the first deed and the second look, and not the first look; one sense may be doubted alone."""
 
     def imagined(level):
         who = policy()
         who.act(observation(0))
-        return who.imagine(3, steps=1, level=level).seen["front"][0]
+        return who.imagine(3, steps=1, level=level)
 
     clear, dim = imagined(0.0), imagined(0.5)
-    torch.testing.assert_close(clear[0], dim[0])
-    assert (clear[1] - dim[1]).abs().max() > 1e-4
-    with pytest.raises(ValueError, match=r"level is 1\.5"):
+    torch.testing.assert_close(clear.seen["front"][:, 0], dim.seen["front"][:, 0])
+    assert (clear.actions[:, 0] - dim.actions[:, 0]).abs().max() > 1e-4
+    assert (clear.seen["front"][:, 1] - dim.seen["front"][:, 1]).abs().max() > 1e-4
+    one = imagined({"front": 0.5})
+    assert (one.seen["front"][:, 1] - dim.seen["front"][:, 1]).abs().max() > 1e-4
+    with pytest.raises(ValueError, match=r"level 1\.5 of front"):
         imagined(1.5)
+
+
+def test_what_is_imagined_with_eyes_closed_is_not_believed():
+    """At level 1 a camera is imagined and nothing follows from it: neither what is done nor what is seen next."""
+
+    def imagined(level, odd):
+        who = policy()
+        who.act(observation(0))
+
+        def felt(before, actions, after):
+            return {**after, "front": after["front"] + odd}
+
+        return who.imagine(3, steps=1, felt=felt, level=level)
+
+    plain, odd = (imagined({"front": 1.0}, odd) for odd in (0.0, 3.0))
+    torch.testing.assert_close(odd.seen["front"], plain.seen["front"] + 3.0)
+    torch.testing.assert_close(odd.seen["side"], plain.seen["side"])
+    torch.testing.assert_close(odd.actions, plain.actions)
+    believed = imagined(0.0, 3.0)
+    assert (believed.actions - imagined(0.0, 0.0).actions).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("options", [{"deeds": 2.0}, {"deeds": -0.5}, {"eta": 1.5}])

@@ -46,6 +46,18 @@ def test_never_forgetting_is_possible():
     assert ((blind[..., :3] > 0).any(1).sum(-1) == 1).all()  # one sense, for a while
 
 
+def test_in_the_dark_no_camera_sees_anything_from_some_token_on():
+    found = by_part(drawn(Remembered(TOKENS, noisy=0, forgotten=0, blind=0, dark=0.5, unaware=0)))
+    assert found[..., 2:].max() == 0  # the hand is felt, and what is done is known
+    dark = (found[..., :2] == 1).all(-1)
+    assert torch.equal(dark, (found[..., :2] > 0).any(-1))
+    assert 0.45 < dark.any(1).float().mean() < 0.55
+    assert (dark[:, 1:] >= dark[:, :-1]).all()  # it does not end
+    asked = by_part(drawn(Asked(TOKENS, imagined=0, blind=0, dark=0.25)))
+    assert asked[..., 2].max() == 0
+    assert 0.22 < (asked[..., :2] == 1).all(-1).float().mean() < 0.28
+
+
 def test_actions_are_asked_for_after_senses_that_are_known():
     found = by_part(drawn(Asked(TOKENS)))
     assert 0.5 < (found[..., :3] == 0).all(-1).float().mean() < 0.65

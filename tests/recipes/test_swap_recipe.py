@@ -55,7 +55,7 @@ def test_a_run_folder_holds_all_that_acting_needs(folder):
 @pytest.mark.parametrize("lesson", list(swap.Lesson))
 def test_every_lesson_asks_for_actions_and_only_ours_for_a_noisy_past(lesson):
     tokens = PolicyTokens(("front", "state"), (5, 2), 2, 2, torch.zeros(12), torch.ones(12))
-    made = swap.objective(lesson, tokens)
+    made = swap.objective(replace(OPTIONS, lesson=lesson), tokens)
     past = made.draw_levels(64, 6, torch.Generator().manual_seed(0))
     asked = past if made.query_levels is None else made.query_levels(64, 6, torch.Generator().manual_seed(1))
     assert asked.shape == (64, 6, 12)
@@ -103,6 +103,18 @@ def test_a_run_goes_on(folder, monkeypatch):
     assert (folder / "metrics.csv").read_text().count("\n") >= 2
 
 
+def test_training_may_begin_with_the_weights_of_another_run(folder, tmp_path):
+    first = load_policy(folder).denoiser.state_dict()
+    begun = swap.experiment(replace(OPTIONS, start=folder)).denoiser.state_dict()
+    assert all(torch.equal(begun[name], values) for name, values in first.items())
+    other = swap.experiment(OPTIONS).denoiser.state_dict()
+    assert not all(torch.equal(other[name], values) for name, values in first.items())
+    with pytest.raises(ValueError):
+        swap.experiment(replace(OPTIONS, start=folder, width=32))
+    with pytest.raises(ValueError, match="dark is 2, expected a share"):
+        swap.experiment(replace(OPTIONS, dark=2.0))
+
+
 def test_another_recipe_is_no_policy(folder):
     recipe = swap.Swap(steps=2)
     assert recipe.episodes == 150
@@ -119,6 +131,8 @@ def test_another_recipe_is_no_policy(folder):
         (Imitate(trust="half"), "--trust is 'half', expected surprise or a level from 0"),
         (Imitate(trust="1.5"), "--trust is '1.5'"),
         (Imitate(dream=True, memory="none"), "--dream looks once and remembers all"),
+        (Imitate(dream=True, trust="surprise"), "leave --memory, --occlude and --trust out"),
+        (Imitate(trust="0.5"), "say which with --occlude"),
     ],
 )
 def test_bad_options_are_said_before_anything_is_loaded(tmp_path, options, sentence):

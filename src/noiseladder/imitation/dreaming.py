@@ -13,11 +13,10 @@ from torch import Tensor
 
 from .fruit_swap import HIGHEST_PLACE, LONGEST_MOVE, LOWEST_PLACE, FruitSwap
 from .policy import ENDED, Felt, Policy
-from .policy_knowledge import STATE
+from .policy_tokens import STATE
 from .tabletop import CAMERAS, FRUITS
 
 LONGEST = 400  # steps
-DIM = 0.2  # the level at which imagined senses are remembered; at 0 a third of the dreams agree with their replay
 STILL = 10  # steps after the last action, for what rolls to come to rest
 Arrangement = tuple[int | None, int | None]
 """The plates of apple and orange, None where a fruit lies on none."""
@@ -74,7 +73,8 @@ def dream(world: FruitSwap, policy: Policy, seed: int, steps: int = 1, felt: Fel
     chunk = policy.knowledge.tokens.chunk
     senses = {name: values for name, values in policy.knowledge.senses(observation).items() if values is not None}
     first = policy.act(observation)
-    imagined = policy.imagine(LONGEST // chunk - 1, steps, felt, DIM)
+    eyes_closed = {name: 1.0 for name in senses if name != STATE}
+    imagined = policy.imagine(LONGEST // chunk - 1, steps, felt, eyes_closed)
     over = imagined.over[0] > ENDED
     ended = bool(over.any())
     last = int(over.int().argmax()) + 1 if ended else len(over)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 import numpy as np
 import torch
@@ -70,8 +71,10 @@ class Policy:
                 " [0, 1]"
             )
         self.denoiser, self.knowledge = denoiser, knowledge
-        if not temperature >= 0:
-            raise ValueError(f"temperature {temperature}: expected 0 or more, 1 to vary as the demonstrations do")
+        if not 0 <= temperature < inf:
+            raise ValueError(
+                f"temperature {temperature}: expected a number from 0 on, 1 to vary as the demonstrations do"
+            )
         self.steps, self.deeds, self.seed, self.eta, self.temperature = steps, deeds, seed, eta, temperature
         self.episodes_before = 0
         self.reset()
@@ -84,6 +87,7 @@ class Policy:
         self.generators = [generator_for(self.seed, "policy", first + number) for number in range(episodes)]
         self.state: State = self.denoiser.initial_state(episodes)
         self.past: list[tuple[Tensor, Tensor]] = []
+        self.latest: Tensor | None = None  # the last token as it was, before it was read at its levels
         self.over = torch.zeros(episodes)
         self.levels: dict[str, float] = {}
 
@@ -109,7 +113,7 @@ class Policy:
         with torch.no_grad():
             token, levels = tokens.known(seen)
             state = self.denoiser.prepare(self.remembered(memory))
-            first = torch.full((episodes, 1, 1), float(not self.past))
+            first = self.begins(episodes)
             begins = torch.zeros_like(first) if memory == 0 else first  # without memory nobody knows that it begins
             if callable(level):
                 surprise = self.surprise_of(token, begins, state)
@@ -118,39 +122,51 @@ class Policy:
             self.levels = dict(zip(tokens.senses, levels[0, 0].tolist()))
             rungs = [self.acting(levels, now) for now in torch.linspace(1, 0, self.steps + 1).tolist()]
             noise = draw_noise(self.generators, tuple(token.shape))
-            noise[..., tokens.seen_size :] *= self.temperature
             # A sense that is only half believed is shown as noisy as its level says.
-            noisy = self.denoiser.schedule.mix(token, noise, rungs[0])
+            noisy = self.denoiser.schedule.mix(token, self.cooled(noise), rungs[0])
             noisy = self.denoised(noisy, rungs, begins, state)
             done = noisy[..., tokens.seen_size :]
             self.remember(torch.cat([token[..., : tokens.seen_size], done], dim=-1), levels, noise, first)
         self.over = tokens.over(noisy)[:, 0]
         return tokens.actions(noisy)[:, 0]
 
-    def imagine(self, count: int, steps: int = 8, felt: Felt | None = None, level: float = 0.0) -> Imagined:
+    def watch(self, seen: Mapping[str, Tensor | None], actions: Tensor) -> None:
+        """Remember a look at B episodes, sense -> (B, size) or None, and what somebody else did about it, (B, K, A)."""
+        self.check(seen, None)
+        tokens, episodes = self.knowledge.tokens, len(self.generators)
+        with torch.no_grad():
+            token, levels = tokens.known(seen)
+            token = tokens.written(token, actions)
+            noise = draw_noise(self.generators, tuple(token.shape))
+            self.remember(token, levels, noise, self.begins(episodes))
+
+    def imagine(
+        self, count: int, steps: int = 8, felt: Felt | None = None, level: float | Mapping[str, float] = 0.0
+    ) -> Imagined:
         """What it would see and do next, token after token: first what is seen, then what is done about it.
 
         Nothing is remembered. count: tokens; steps: denoising steps for what is seen, and again for what is done.
         felt: what is known of the senses from what was done, without having to be learned: where a hand was sent, say.
-        level: at which imagined senses are remembered; above 0 their errors are not taken for facts.
+        level: at which imagined senses are read, by what is done next and by the memory, one number or sense ->
+        number. At 0 their errors are taken for facts; at 1 nothing is, which is the prior update of a filter: what is
+        imagined on average tells nothing that is not remembered already.
         """
-        if not 0 <= level <= 1:
-            raise ValueError(f"level is {level:g}, expected 0, what was imagined is a fact, to 1, it is forgotten")
+        if count < 1 or steps < 1:
+            raise ValueError(f"{count} tokens in {steps} steps: expected at least 1 of both")
         tokens, episodes = self.knowledge.tokens, len(self.generators)
         state, found = self.state, []
-        unknown, seen = torch.ones(episodes, 1, len(tokens.parts)), torch.zeros(episodes, 1, len(tokens.parts))
-        seen[..., -1] = 1.0
-        kept = tokens.spread(torch.cat([level * unknown[..., :-1], 0 * unknown[..., -1:]], dim=-1))
+        unknown = torch.ones(episodes, 1, len(tokens.parts))
+        believed = self.trusted(torch.zeros_like(unknown), level)
+        kept = self.acting(believed, self.deeds)
         fall = torch.linspace(1, 0, steps + 1).tolist()
         looking = [tokens.spread(torch.cat([now * unknown[..., :-1], unknown[..., -1:]], dim=-1)) for now in fall]
-        acting = [self.acting(seen, now) for now in fall]
-        before = self.past[-1][0] if self.past else None
+        acting = [self.acting(believed, now) for now in fall]
+        before = self.latest
         with torch.no_grad():
             for number in range(count):
-                begins = torch.full((episodes, 1, 1), float(not self.past and number == 0))
+                begins = self.begins(episodes) * (number == 0)
                 state = self.denoiser.prepare(state)
-                noise = draw_noise(self.generators, (episodes, 1, tokens.size))
-                noise[..., tokens.seen_size :] *= self.temperature
+                noise = self.cooled(draw_noise(self.generators, (episodes, 1, tokens.size)))
                 token = self.denoised(noise, looking, begins, state)
                 if felt is not None and before is not None:
                     told = felt(
@@ -160,9 +176,14 @@ class Policy:
                     )
                     known, _ = tokens.known(dict(told))
                     token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
-                before = self.denoised(token, acting, begins, state)
+                # What is half believed is shown as noisy as its level says; actions begin from the noise they had.
+                doubt = draw_noise(self.generators, tuple(token.shape))
+                doubt[..., tokens.seen_size :] = noise[..., tokens.seen_size :]
+                noisy = self.denoised(self.denoiser.schedule.mix(token, doubt, acting[0]), acting, begins, state)
+                done = noisy[..., tokens.seen_size :]
+                before = torch.cat([token[..., : tokens.seen_size], done], dim=-1)
                 found.append(before)
-                state = self.denoiser.observe(found[-1], begins, state, kept)
+                state = self.denoiser.observe(before, begins, state, kept)
         together = torch.cat(found, dim=1)
         return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), over=tokens.over(together))
 
@@ -175,6 +196,15 @@ class Policy:
             fresh = self.temperature * step.draw(noisy) if self.eta > 0 else None
             noisy = step(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there, fresh)
         return noisy
+
+    def cooled(self, noise: Tensor) -> Tensor:
+        """Noise (B, 1, D) from which actions are denoised, at the policy's temperature."""
+        size = self.knowledge.tokens.seen_size
+        return torch.cat([noise[..., :size], self.temperature * noise[..., size:]], dim=-1)
+
+    def begins(self, episodes: int) -> Tensor:
+        """The condition (B, 1, 1) of the next token: 1 where an episode begins with it."""
+        return torch.full((episodes, 1, 1), float(not self.past))
 
     def acting(self, levels: Tensor, now: float) -> Tensor:
         """Levels (B, 1, P) with the actions at `now`, as levels (B, 1, D)."""
@@ -197,6 +227,7 @@ class Policy:
         spread = self.acting(levels, self.deeds)
         noisy = self.denoiser.schedule.mix(token, noise, spread)
         self.past.append((noisy, spread))
+        self.latest = token
         self.state = self._read(noisy, spread, begins, self.state)
 
     def _read(self, noisy: Tensor, levels: Tensor, begins: Tensor, state: State) -> State:

@@ -17,11 +17,10 @@ from noiseladder.training.tensors_file import read_tensors, write_tensors
 
 from .eye import Eye
 from .fruit_swap import Observation
-from .policy_tokens import PolicyTokens, Trace
+from .policy_tokens import STATE, PolicyTokens, Trace
 
 KIND = "policy knowledge"
 FILE = "policy.safetensors"
-STATE = "state"
 
 
 def astray(episode: Episode) -> tuple[int, ...]:

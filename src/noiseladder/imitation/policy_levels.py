@@ -23,13 +23,16 @@ class Remembered:
 
     noisy: share of sequences in which every part has a level of its own. forgotten: share whose tokens before a
     random one are at level 1, which is a short memory. blind: share in which one sense is at a random level, half of
-    the time 1, for a random while. unaware: share in which the actions are not remembered.
+    the time 1, for a random while. dark: share in which no camera sees anything after a random token, half of the
+    time after the first, so that what is done has to follow from what was seen before. unaware: share in which the
+    actions are not remembered.
     """
 
     tokens: PolicyTokens
     noisy: float = 0.25
     forgotten: float = 0.2
     blind: float = 0.3
+    dark: float = 0.0
     unaware: float = 0.5
 
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
@@ -49,6 +52,10 @@ class Remembered:
         depth = chance(1, 1)
         depth = torch.where(chance(1, 1) < 0.5, 1.0, depth)
         levels = torch.where(during[..., None] & which, depth.maximum(levels), levels)
+        falls = ((2 * chance(1) - 1).clamp(min=0) * length).floor().clamp(min=1)  # half of the time after one look
+        night = (chance(1) < self.dark) & (place >= falls)
+        cameras = self.tokens.cameras.to(generator.device)
+        levels = torch.where(night[..., None] & cameras, 1.0, levels)
         unknown = (chance(1) < self.unaware).expand(-1, length)
         levels[..., -1] = torch.where(unknown, 1.0, levels[..., -1])
         return self.tokens.spread(levels)
@@ -59,13 +66,14 @@ class Asked:
     """Levels of what is asked for: actions at any level, a share of them unseen, after senses that are mostly clean.
 
     imagined: share of tokens in which the senses are asked for too, at levels of their own, some of them unseen.
-    blind: share of the others in which one sense is at a random level, half of the time 1. unseen: share of parts
-    that are asked for from nothing, at level 1.
+    blind: share of the others in which one sense is at a random level, half of the time 1. dark: share of the others
+    in which no camera sees anything. unseen: share of parts that are asked for from nothing, at level 1.
     """
 
     tokens: PolicyTokens
     imagined: float = 0.25
     blind: float = 0.25
+    dark: float = 0.0
     unseen: float = 1 / 3
 
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
@@ -80,6 +88,7 @@ class Asked:
         which = (chance(1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
         depth = torch.where(chance(1) < 0.5, 1.0, chance(1))
         senses = torch.where(which & (chance(1) < self.blind), depth, 0.0)
+        senses = torch.where((chance(1) < self.dark) & self.tokens.cameras.to(generator.device), 1.0, senses)
         levels[..., :-1] = torch.where(chance(1) < self.imagined, levels, senses)[..., :-1]
         return self.tokens.spread(levels)
 

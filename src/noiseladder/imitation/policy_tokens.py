@@ -15,6 +15,8 @@ from torch import Tensor
 from noiseladder.diffusion.batch import Batch
 
 ACTIONS = "actions"
+STATE = "state"
+"""The sense that is no camera."""
 AFTER = 2  # tokens after the end that are learned from: that it is over
 SMALLEST_SCALE = 0.02  # of a sense's largest: what hardly ever changes is not blown up
 
@@ -98,6 +100,11 @@ class PolicyTokens:
         """Values of all senses."""
         return sum(self.sizes)
 
+    @property
+    def cameras(self) -> Tensor:
+        """Which parts are pictures, (P,) bool: all but the state and the actions."""
+        return torch.tensor([*(name != STATE for name in self.senses), False])
+
     def spread(self, levels: Tensor) -> Tensor:
         """Levels (..., P), one for each part, as levels (..., D), one for each value."""
         return levels.repeat_interleave(torch.tensor(self.parts, device=levels.device), dim=-1)
@@ -135,6 +142,20 @@ class PolicyTokens:
         places = actions[..., : self.moves].cumsum(-2)
         written = torch.cat([places, actions[..., self.moves :]], dim=-1).flatten(-2)
         return (written - self.middle[self.seen_size : -1]) / self.scale[self.seen_size : -1]
+
+    def written(self, token: Tensor, actions: Tensor) -> Tensor:
+        """Tokens (B, 1, D) with actions (B, K, A) in them, which the episode outlasts.
+
+        Raises ValueError for actions of another shape.
+        """
+        if tuple(actions.shape) != (len(token), self.chunk, self.action_size):
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}, expected {(len(token), self.chunk, self.action_size)}:"
+                " episodes, steps between two looks, values of an action"
+            )
+        goes_on = (-self.middle[-1:] / self.scale[-1:]).expand(len(token), 1)
+        deeds = torch.cat([self.deeds(actions), goes_on], dim=-1)[:, None]
+        return torch.cat([token[..., : self.seen_size], deeds], dim=-1)
 
     def over(self, tokens: Tensor) -> Tensor:
         """Tokens (..., D) -> (...), the share of the chunk that comes after the end, about 0 to 1."""

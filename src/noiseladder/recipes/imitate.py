@@ -33,6 +33,8 @@ from noiseladder.training.durable import check_writable, replace_file
 
 from .trained_swap import STEPS, load_drawing, load_policy
 
+ENLARGED = 3  # times, so that a film of small pictures can be watched
+
 
 @dataclass(frozen=True)
 class Imitate:
@@ -47,11 +49,12 @@ class Imitate:
     """all, none, or how many tokens of the past are remembered."""
     occlude: str | None = None
     """A camera that goes black for three seconds: front or side."""
-    trust: str = "1"
-    """Level at which the black camera is read: 1 does not look at it, 0 believes it; or surprise: nobody tells the
-    policy, it doubts by itself what it did not expect."""
+    trust: str | None = None
+    """Level at which the black camera is read: 1, if nothing is said, does not look at it, 0 believes it; or surprise:
+    nobody tells the policy, it doubts by itself what it did not expect."""
     steps: int = STEPS
-    """Denoising steps for a chunk of actions: 1 does what is done on average, 6 or more one of what may be done."""
+    """Denoising steps for a chunk of actions, and for what is imagined: 1 does what is done on average, 6 or more one
+    of what may be done."""
     dream: bool = False
     """Imagine each episode from its first frame, and let the simulator obey; the video shows it beside the dream."""
     video: Path | None = None
@@ -65,8 +68,10 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
         raise ValueError(f"--occlude is {options.occlude!r}, expected {' or '.join(CAMERAS)}")
     if options.episodes < 1:
         raise ValueError(f"--episodes is {options.episodes}, expected at least 1")
-    if options.dream and (memory is not None or options.occlude is not None):
-        raise ValueError("--dream looks once and remembers all: leave --memory and --occlude out")
+    if options.dream and (memory is not None or options.occlude is not None or options.trust is not None):
+        raise ValueError("--dream looks once and remembers all: leave --memory, --occlude and --trust out")
+    if options.trust not in (None, "surprise") and options.occlude is None:
+        raise ValueError("--trust is how far a black camera is believed: say which with --occlude, or --trust surprise")
     if options.video is not None:
         check_format(options.video)
         check_writable(options.video)
@@ -82,7 +87,9 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
     finally:
         world.close()
     if options.video is not None:
-        replace_file(options.video, lambda path: write_video(path, frames, 2 * STEPS_PER_SECOND))
+        large = [frame.repeat(ENLARGED, 0).repeat(ENLARGED, 1) for frame in frames]
+        replace_file(options.video, lambda path: write_video(path, large, 2 * STEPS_PER_SECOND))
+        print(f"wrote {options.video}")
 
 
 def episodes(
@@ -122,7 +129,7 @@ def dreams(world: FruitSwap, policy: Policy, run: Path, options: Imitate) -> lis
         raise ValueError(f"{run} holds no drawing, so its dreams cannot be filmed: train it with --drawing-steps 500")
     agreed, frames = 0, []
     for number in range(options.episodes):
-        dreamt = dream(world, policy, options.seed + number)
+        dreamt = dream(world, policy, options.seed + number, options.steps)
         lived = replay(world, dreamt, film=options.video is not None)
         imagined = read(dreamt.seen)
         agreed += imagined == lived.places
@@ -173,9 +180,11 @@ def _memory(text: str) -> int | None:
     return int(text)
 
 
-def _trust(text: str) -> float | None:
+def _trust(text: str | None) -> float | None:
     if text == "surprise":
         return None
+    if text is None:
+        return 1.0
     try:
         level = float(text)
     except ValueError:

@@ -25,15 +25,18 @@ from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations
 from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
 from noiseladder.imitation.eye import FEW, SHARPNESS, STRANGE, Eye, some_frames
 from noiseladder.imitation.policy import Policy
-from noiseladder.imitation.policy_knowledge import STATE, PolicyKnowledge, astray
+from noiseladder.imitation.policy_knowledge import PolicyKnowledge, astray
 from noiseladder.imitation.policy_levels import Asked, Means, Remembered, SensesCount
-from noiseladder.imitation.policy_tokens import PolicyTokens, Trace
+from noiseladder.imitation.policy_tokens import STATE, PolicyTokens, Trace
 from noiseladder.imitation.spoiling import spoiled
 from noiseladder.networks import SplitNetwork
 from noiseladder.training import Experiment, TrainingOptions, generator_for
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.progress import LOG_SECONDS
 from noiseladder.training.tensors_file import read_tensors, write_tensors
+from noiseladder.training.weights import load_weights
+
+from .run_folders import WEIGHTS, open_run
 
 EYE_FRAMES = 300
 BEGIN = 0.75  # of the sequences begin with their episode
@@ -70,10 +73,17 @@ class Swap(TrainingOptions):
     """How many of an action's first values are moves that add up; 0 for actions that are places."""
     tokens: int = 44
     """Tokens in a sequence; an episode has about 38."""
+    start: Path | None = None
+    """Folder of a run of the same demonstrations and sizes whose weights to begin with; random ones without it."""
     batch: int = 20
     """Sequences in a batch."""
     lesson: Lesson = Lesson.FORCING
     """forcing, or a baseline: memoryless, cloning, teacher-forced."""
+    dark: float = 0.35
+    """Share of the sequences, and of the questions, in which no camera sees anything from some token on: what a policy
+    that has to go on without looking, in a dream too, does then."""
+    senses: float = 0.2
+    """How much an error of what is seen counts; one of what is done counts 1."""
     cluttered: float = 0.1
     """Share of the sequences in which each camera sees one more thing of a colour that it knows."""
     spoiled: bool = False
@@ -102,6 +112,9 @@ def experiment(options: Swap) -> Experiment:
     """A memory and a head on demonstrations of the swap."""
     if not 0 < options.held_out < options.episodes:
         raise ValueError(f"held_out is {options.held_out}, expected 1 to {options.episodes - 1}, fewer than episodes")
+    for name in ("dark", "cluttered"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise ValueError(f"{name} is {getattr(options, name):g}, expected a share from 0 to 1")
     shown = recorded(options)
     eyes = learn_eyes(shown[options.held_out :], options.seed)
     traces = [trace_of(episode, eyes) for episode in shown]
@@ -133,9 +146,14 @@ def experiment(options: Swap) -> Experiment:
         drawing.save(path.parent)
         draw(denoiser, PolicyKnowledge(tokens, eyes), drawing, held_out[0], shown[0], path)
 
+    denoiser = Denoiser(network(options, tokens), Cosine())
+    if options.start is not None:
+        folder, _ = open_run(options.start, {}, "swap", (WEIGHTS,))
+        load_weights(folder / WEIGHTS, denoiser)
+
     return Experiment(
-        denoiser=Denoiser(network(options, tokens), Cosine()),
-        objective=objective(options.lesson, tokens),
+        denoiser=denoiser,
+        objective=objective(options, tokens),
         batches=batches,
         validation=tokens.table(held_out).draw(
             64, options.tokens, BEGIN, generator_for(options.seed, "validation swaps")
@@ -145,20 +163,23 @@ def experiment(options: Swap) -> Experiment:
     )
 
 
-def objective(lesson: Lesson, tokens: PolicyTokens) -> DiffusionForcing:
+def objective(options: Swap, tokens: PolicyTokens) -> DiffusionForcing:
     """What a lesson remembers and what it asks for."""
-    counts = SensesCount(tokens, 0.2)
-    match lesson:
+    counts = SensesCount(tokens, options.senses)
+    match options.lesson:
         case Lesson.FORCING:
             return DiffusionForcing(
-                Remembered(tokens), counts, query_levels=Asked(tokens, 0.2, 0.25, 0.5), query_share=0.9
+                Remembered(tokens, dark=options.dark),
+                counts,
+                query_levels=Asked(tokens, 0.2, 0.25, options.dark, 0.5),
+                query_share=0.9,
             )
         case Lesson.MEMORYLESS:
-            return DiffusionForcing(Asked(tokens, 0.0, 0.0, 0.5), counts)
+            return DiffusionForcing(Asked(tokens, 0.0, 0.0, 0.0, 0.5), counts)
         case Lesson.CLONING:
             return DiffusionForcing(clean, counts, query_levels=Means(tokens), query_share=1.0)
         case Lesson.TEACHER_FORCED:
-            return DiffusionForcing(clean, counts, query_levels=Asked(tokens, 0.2, 0.0, 0.5), query_share=1.0)
+            return DiffusionForcing(clean, counts, query_levels=Asked(tokens, 0.2, 0.0, 0.0, 0.5), query_share=1.0)
 
 
 def learn_drawing(shown: Sequence[Episode], eyes: dict[str, Eye], tokens: PolicyTokens, options: Swap) -> Drawing:
