@@ -265,7 +265,7 @@ def bouncing(run: Run) -> None:
     rebuilt = run.bouncing.codec.decode(run.bouncing.codec.encode(frames[0].numpy()))
     codec = judge(torch.from_numpy(rebuilt), pushes[0], world)
     print(f"\nBouncing world, {count} dreams of {length} frames: lawful frames before the first that breaks a law")
-    for name, laws in (("all laws", None), ("four laws", KEPT)):
+    for name, laws in (("all laws", None), (", ".join(KEPT), KEPT)):
         print(
             f"  {name}: dreams {[held(law, laws) - CONTEXT for law in found]}; real"
             f" {[held(law, laws) - CONTEXT for law in floor]}; the first real one as the codec has it"
@@ -279,7 +279,9 @@ def bouncing(run: Run) -> None:
     row = torch.from_numpy(np.asarray(walk.actions, np.float32))
     long = torch.cat([torch.from_numpy(walk.frames[:CONTEXT]), long_dream(dreamer, walk, CONTEXT)])
     law = judge(long, torch.where(row.any(-1), row.argmax(-1), NO_PUSH), world)
-    print(f"  one dream of {run.frames} frames: four laws for {held(law, KEPT) - CONTEXT}; shares of the frames")
+    print(
+        f"  one dream of {run.frames} frames: {', '.join(KEPT)} for {held(law, KEPT) - CONTEXT}; shares of the frames"
+    )
     print("  " + "  ".join(f"{name} {share:.5f}" for name, share in law.shares.items()))
     run.put(bouncing_frames_lawful=held(law, KEPT) - CONTEXT, bouncing_frames_asked=run.frames)
     run.put(bouncing_frames_all_laws=sum(law.lawful_frames - CONTEXT for law in found) / count)

@@ -15,7 +15,7 @@ from noiseladder.networks import MinGRUNetwork
 CHUNK = 3
 
 
-def policy():
+def policy(**options):
     """One of random weights that looks through no eye: what it senses is given."""
     tokens = PolicyTokens(("front", "side", "state"), (5, 5, 4), CHUNK, 2, torch.zeros(21), torch.full((21,), 0.5))
     with torch.random.fork_rng():
@@ -23,7 +23,7 @@ def policy():
         network = MinGRUNetwork(tokens.size, 32, 2, condition_size=1, parts=tokens.parts)
         for parameter in network.parameters():  # output weights begin at zero, where nothing depends on anything
             torch.nn.init.normal_(parameter, std=0.2)
-    return Policy(Denoiser(network, Cosine()).eval(), PolicyKnowledge(tokens, {}), steps=3)
+    return Policy(Denoiser(network, Cosine()).eval(), PolicyKnowledge(tokens, {}), steps=3, **options)
 
 
 def look(seed):
@@ -79,13 +79,37 @@ def test_deeds_that_are_inferred_foretell_the_look_better_than_those_expected(mo
     assert off(found.mean) < 0.7 * off(found.expected)
 
 
-def test_a_sense_that_is_missing_afterwards_does_not_count():
+def test_a_sense_that_is_missing_afterwards_does_not_count(monkeypatch):
     who = policy()
-    before, after = look(0), look(1)
-    blind = {**after, "front": None}
-    odd = {**blind, "front": None, "side": after["side"] + 1}
-    same, other = (infer_actions(who, before, seen, samples=16).actions for seen in (blind, odd))
-    assert not torch.equal(same, other)
+    used = []
+
+    def spy(unknown, foreseen, seen, *others):
+        used.append((foreseen.shape[1], seen))
+        return kalman_update(unknown, foreseen, seen, *others)
+
+    monkeypatch.setattr(dynamics, "kalman_update", spy)
+    after = look(1)
+    infer_actions(who, look(0), {**after, "front": None}, samples=16)
+    size, seen = used[0]
+    assert size == 9  # side and state
+    torch.testing.assert_close(seen, torch.cat([after["side"], after["state"]], dim=1) / 0.5)
+
+
+@pytest.mark.parametrize("options", [{"eta": 1.0}, {"temperature": 0.5}])
+def test_deeds_are_inferred_as_the_policy_draws_them(options):
+    who = policy(**options)
+    assert bool(torch.isfinite(infer_actions(who, look(0), look(1), samples=8).actions).all())
+    still = policy(temperature=0.0)
+    assert infer_actions(still, look(0), look(0), samples=4, steps=1).expected.shape == (CHUNK, 2)
+
+
+def test_a_sense_that_nobody_has_is_refused():
+    with pytest.raises(ValueError, match="no sense 'frnt' to see with: expected some of front, side, state"):
+        foresee(policy(), {"frnt": torch.zeros(1, 5), "state": torch.zeros(1, 4)}, torch.zeros(1, CHUNK, 2))
+    who = policy()
+    with pytest.raises(ValueError, match="the actions hold NaN"):
+        who.watch(look(0), torch.full((1, CHUNK, 2), torch.nan))
+    assert not who.past
 
 
 @pytest.mark.parametrize("options", [{"samples": 1}, {"steps": 0}])

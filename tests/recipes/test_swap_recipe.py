@@ -103,14 +103,22 @@ def test_a_run_goes_on(folder, monkeypatch):
     assert (folder / "metrics.csv").read_text().count("\n") >= 2
 
 
-def test_training_may_begin_with_the_weights_of_another_run(folder, tmp_path):
+def test_training_may_begin_with_the_weights_of_another_run(folder, tmp_path, monkeypatch):
     first = load_policy(folder).denoiser.state_dict()
     begun = swap.experiment(replace(OPTIONS, start=folder)).denoiser.state_dict()
     assert all(torch.equal(begun[name], values) for name, values in first.items())
     other = swap.experiment(OPTIONS).denoiser.state_dict()
     assert not all(torch.equal(other[name], values) for name, values in first.items())
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="was trained with --width 16, expected 32"):
         swap.experiment(replace(OPTIONS, start=folder, width=32))
+    with pytest.raises(ValueError, match="was trained with --moves 3, expected 0"):
+        swap.experiment(replace(OPTIONS, start=folder, moves=0))
+    monkeypatch.setattr(swap, "recorded", None)  # nothing is recorded before it is known whether there is such a run
+    with pytest.raises(ValueError, match="nowhere"):
+        swap.experiment(replace(OPTIONS, start=tmp_path / "nowhere"))
+    for name in ("senses", "tremble"):
+        with pytest.raises(ValueError, match=f"{name} is -1, expected a number from 0 on"):
+            swap.experiment(replace(OPTIONS, **{name: -1.0}))
     with pytest.raises(ValueError, match="dark is 2, expected a share"):
         swap.experiment(replace(OPTIONS, dark=2.0))
 

@@ -287,6 +287,18 @@ def test_pushes_that_do_nothing_break_the_law_of_motion() -> None:
     assert not verdict.motion.all() or not verdict.permanence.all()
 
 
+@pytest.mark.parametrize("shape", range(3))
+@pytest.mark.parametrize("world", [BouncingWorld(), BouncingWorld.alike()])
+def test_a_shape_that_is_not_there_is_missed(world: BouncingWorld, shape: int) -> None:
+    played = play(3, 1, 120, world)
+    frames = played.frames[0].clone()
+    for part in (slice(None, world.bar[0]), slice(world.bar[1], None)):
+        frames[:, :, part, shape] = 0
+    verdict = judge(frames, played.actions[0], world)
+    assert verdict.lawful_frames == 0
+    assert verdict.shares["bar"] == 1.0
+
+
 def test_grey_mud_is_not_lawful() -> None:
     mud = torch.full((80, 64, 64, 3), 128, dtype=torch.uint8)
     assert judge(mud, torch.full((80,), NO_PUSH), WORLD).lawful_frames < 5

@@ -19,7 +19,7 @@ from noiseladder.training import generator_for
 
 from .policy import Policy
 
-SENSES_APART = 0.4  # deviation of what is seen about what is foreseen, in usual deviations: found on demonstrations
+SENSES_APART = 0.4  # deviation of what is seen about what is foreseen, usual deviations: benchmarks/imitation.py
 Seen = Mapping[str, Tensor | None]
 
 
@@ -44,7 +44,8 @@ class Inferred:
 def foresee(policy: Policy, before: Seen, actions: Tensor) -> dict[str, Tensor]:
     """What will be seen on average once `actions` (B, K, A) are done after the look `before`, sense -> (B, size).
 
-    Goes on from what the policy remembers of its B episodes and changes nothing. A sense that is None was not seen.
+    Goes on from what the policy remembers of its B episodes and changes nothing. `before` must be a look that it has
+    neither acted on nor watched: it is read here. A sense that is None was not seen.
     Raises ValueError for looks or actions of other sizes.
     """
     policy.check(before, None)
@@ -56,9 +57,10 @@ def infer_actions(
 ) -> Inferred:
     """What may have been done between two looks of one episode: `samples` chunks of actions in the policy's own units.
 
-    steps: denoising steps of the deeds before they are corrected by what was seen after them, with the update of the
-    ensemble Kalman filter (Evensen, 1994), which is exact where all is linear and Gaussian. Raises ValueError unless
-    one episode is lived and at least one sense was seen after it.
+    `before` must be a look that the policy has neither acted on nor watched. steps: denoising steps of the deeds before
+    they are corrected by what was seen after them, with the update of the ensemble Kalman filter (Evensen, 1994), which
+    is exact for many samples where all is linear and Gaussian. Raises ValueError unless one episode is lived and at
+    least one sense was seen after it.
     """
     tokens, count = policy.knowledge.tokens, len(policy.generators)
     if count != 1 or samples < 2 or steps < 1:
@@ -71,11 +73,12 @@ def infer_actions(
         state = policy.denoiser.prepare(policy.state[[0] * samples])
         many = {name: values if values is None else values.expand(samples, -1) for name, values in before.items()}
         token, levels = tokens.known(many)
-        noise = draw_noise([generator_for(seed, "inverse model", number) for number in range(samples)], token.shape)
+        generators = [generator_for(seed, "inverse model", number) for number in range(samples)]
+        noise = policy.cooled(draw_noise(generators, token.shape))
         fall = torch.linspace(1, 0, steps + 1).tolist()
         rungs = [policy.acting(levels, now) for now in fall]
         noisy = policy.denoiser.schedule.mix(token, noise, rungs[0])
-        done = policy.denoised(noisy, rungs, policy.begins(samples), state)
+        done = policy.denoised(noisy, rungs, policy.begins(samples), state, generators)
         drawn = tokens.actions(done)[:, 0]
         foreseen = _next(policy, policy.state[[0] * samples], many, drawn)[:, 0]
         seen, missing = tokens.known(after)

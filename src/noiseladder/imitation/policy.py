@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.sampling import Step, draw_noise
@@ -145,7 +145,8 @@ class Policy:
     ) -> Imagined:
         """What it would see and do next, token after token: first what is seen, then what is done about it.
 
-        Nothing is remembered. count: tokens; steps: denoising steps for what is seen, and again for what is done.
+        Nothing is remembered, though the noise of the episodes goes on. count: tokens; steps: denoising steps for what
+        is seen, and again for what is done.
         felt: what is known of the senses from what was done, without having to be learned: where a hand was sent, say.
         level: at which imagined senses are read, by what is done next and by the memory, one number or sense ->
         number. At 0 their errors are taken for facts; at 1 nothing is, which is the prior update of a filter: what is
@@ -183,15 +184,25 @@ class Policy:
                 done = noisy[..., tokens.seen_size :]
                 before = torch.cat([token[..., : tokens.seen_size], done], dim=-1)
                 found.append(before)
-                state = self.denoiser.observe(before, begins, state, kept)
+                state = self.denoiser.observe(before, begins, state, kept, doubt)
         together = torch.cat(found, dim=1)
         return Imagined(tokens.seen(together), tokens.actions(together).flatten(1, 2), over=tokens.over(together))
 
     # Inside
 
-    def denoised(self, noisy: Tensor, rungs: Sequence[Tensor], begins: Tensor, state: State) -> Tensor:
-        """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held."""
-        step = Step(self.eta, self.generators)
+    def denoised(
+        self,
+        noisy: Tensor,
+        rungs: Sequence[Tensor],
+        begins: Tensor,
+        state: State,
+        generators: Sequence[Generator] | None = None,
+    ) -> Tensor:
+        """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held.
+
+        generators: of fresh noise, one for each of B, those of the episodes without them.
+        """
+        step = Step(self.eta, generators or self.generators)
         for here, there in pairwise(rungs):
             fresh = self.temperature * step.draw(noisy) if self.eta > 0 else None
             noisy = step(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there, fresh)
@@ -264,6 +275,9 @@ class Policy:
         if memory is not None and memory < 0:
             raise ValueError(f"a memory of {memory} tokens: expected 0 for none, a number, or None for all")
         tokens, episodes = self.knowledge.tokens, len(self.generators)
+        unknown = [name for name in seen if name not in tokens.senses]
+        if unknown:
+            raise ValueError(f"no sense {unknown[0]!r} to see with: expected some of {', '.join(tokens.senses)}")
         if all(seen.get(name) is None for name in tokens.senses):
             raise ValueError(f"nothing is seen at all: expected at least one of {', '.join(tokens.senses)}")
         for name, size in zip(tokens.senses, tokens.sizes):

@@ -146,8 +146,10 @@ class PolicyTokens:
     def written(self, token: Tensor, actions: Tensor) -> Tensor:
         """Tokens (B, 1, D) with actions (B, K, A) in them, which the episode outlasts.
 
-        Raises ValueError for actions of another shape.
+        Raises ValueError for actions of another shape, or that are not finite.
         """
+        if not bool(torch.isfinite(actions).all()):
+            raise ValueError("the actions hold NaN or infinite values: expected what was really done")
         if tuple(actions.shape) != (len(token), self.chunk, self.action_size):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}, expected {(len(token), self.chunk, self.action_size)}:"

@@ -68,6 +68,8 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
         raise ValueError(f"--occlude is {options.occlude!r}, expected {' or '.join(CAMERAS)}")
     if options.episodes < 1:
         raise ValueError(f"--episodes is {options.episodes}, expected at least 1")
+    if options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}, expected at least 1")
     if options.dream and (memory is not None or options.occlude is not None or options.trust is not None):
         raise ValueError("--dream looks once and remembers all: leave --memory, --occlude and --trust out")
     if options.trust not in (None, "surprise") and options.occlude is None:
@@ -175,7 +177,7 @@ def _memory(text: str) -> int | None:
         return None
     if text == "none":
         return 0
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"--memory is {text!r}, expected all, none or a number of tokens")
     return int(text)
 

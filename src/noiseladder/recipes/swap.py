@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations
 from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
 from noiseladder.imitation.eye import FEW, SHARPNESS, STRANGE, Eye, some_frames
 from noiseladder.imitation.policy import Policy
-from noiseladder.imitation.policy_knowledge import PolicyKnowledge, astray
+from noiseladder.imitation.policy_knowledge import FILE as KNOWLEDGE, PolicyKnowledge, astray
 from noiseladder.imitation.policy_levels import Asked, Means, Remembered, SensesCount
 from noiseladder.imitation.policy_tokens import STATE, PolicyTokens, Trace
 from noiseladder.imitation.spoiling import spoiled
@@ -74,14 +75,15 @@ class Swap(TrainingOptions):
     tokens: int = 44
     """Tokens in a sequence; an episode has about 38."""
     start: Path | None = None
-    """Folder of a run of the same demonstrations and sizes whose weights to begin with; random ones without it."""
+    """Folder of a run of the same sizes whose weights to begin with, and whose eyes and tokens to keep; without it
+    weights are random and eyes learned."""
     batch: int = 20
     """Sequences in a batch."""
     lesson: Lesson = Lesson.FORCING
     """forcing, or a baseline: memoryless, cloning, teacher-forced."""
     dark: float = 0.35
-    """Share of the sequences, and of the questions, in which no camera sees anything from some token on: what a policy
-    that has to go on without looking, in a dream too, does then."""
+    """Share of the sequences in which no camera sees anything from some token on, and of single questions in which none
+    does: what a policy that has to go on without looking, in a dream too, does then."""
     senses: float = 0.2
     """How much an error of what is seen counts; one of what is done counts 1."""
     cluttered: float = 0.1
@@ -115,11 +117,19 @@ def experiment(options: Swap) -> Experiment:
     for name in ("dark", "cluttered"):
         if not 0 <= getattr(options, name) <= 1:
             raise ValueError(f"{name} is {getattr(options, name):g}, expected a share from 0 to 1")
+    for name in ("senses", "tremble"):
+        if not 0 <= getattr(options, name) < inf:
+            raise ValueError(f"{name} is {getattr(options, name):g}, expected a number from 0 on")
+    begun = options.start and begin_with(options.start, options)
     shown = recorded(options)
-    eyes = learn_eyes(shown[options.held_out :], options.seed)
+    eyes = dict(begun.eyes) if begun else learn_eyes(shown[options.held_out :], options.seed)
+    if set(eyes) != set(shown[0].pictures):
+        raise ValueError(
+            f"{options.start} looks through {', '.join(eyes)}, the demonstrations have {', '.join(shown[0].pictures)}"
+        )
     traces = [trace_of(episode, eyes) for episode in shown]
     held_out, traces = traces[: options.held_out], traces[options.held_out :]
-    tokens = PolicyTokens.fit(traces, options.chunk, options.moves)
+    tokens = begun.tokens if begun else PolicyTokens.fit(traces, options.chunk, options.moves)
     if options.spoiled:
         worse = (spoiled(episode, number) for number, episode in enumerate(shown) if number >= options.held_out)
         traces = [*traces, *(trace_of(episode, eyes) for episode in worse)]
@@ -148,8 +158,7 @@ def experiment(options: Swap) -> Experiment:
 
     denoiser = Denoiser(network(options, tokens), Cosine())
     if options.start is not None:
-        folder, _ = open_run(options.start, {}, "swap", (WEIGHTS,))
-        load_weights(folder / WEIGHTS, denoiser)
+        load_weights(options.start / WEIGHTS, denoiser)
 
     return Experiment(
         denoiser=denoiser,
@@ -161,6 +170,18 @@ def experiment(options: Swap) -> Experiment:
         picture=picture if options.drawing_steps and can_draw([eye.size for eye in eyes.values()]) else None,
         files=PolicyKnowledge(tokens, eyes).save,
     )
+
+
+def begin_with(run: Path, options: Swap) -> PolicyKnowledge:
+    """What the policy of another run knows. Raises ValueError where there is none, or one of other sizes."""
+    folder, recipe = open_run(run, {}, "swap", (WEIGHTS, KNOWLEDGE))
+    for name in ("width", "layers", "blocks", "chunk", "moves"):
+        if recipe[name] != getattr(options, name):
+            raise ValueError(
+                f"--start {run} was trained with --{name} {recipe[name]}, expected {getattr(options, name)}: give the"
+                " same to both"
+            )
+    return PolicyKnowledge.load(folder)
 
 
 def objective(options: Swap, tokens: PolicyTokens) -> DiffusionForcing:

@@ -37,7 +37,8 @@ class Tolerance:
 class Lawfulness:
     """Where each law held, (T,) bool each.
 
-    count: one piece of each colour, none only behind the bar. size: radii as at the start. motion: places follow from
+    count: one piece of each colour, none only behind the bar, and each seen whole at some time of a film that is long
+    enough to cross it. size: radii as at the start. motion: places follow from
     those before, the pushes and the wall rule. walls: no shape reaches through a wall. speed: the shapes that nobody
     pushes are as fast as at the start. permanence: what went behind the bar comes out when and where it must. bar: the
     bar is in its place.
@@ -78,6 +79,8 @@ def judge(frames: Tensor, actions: Tensor, world: BouncingWorld, tolerance: Tole
             f"actions have shape {tuple(actions.shape)}, expected ({len(frames)},) with numbers from -1 to"
             f" {len(ACTIONS) - 1}: what led to each frame"
         )
+    if len(frames) == 0 or actions.is_floating_point():
+        raise ValueError(f"{len(frames)} frames and actions of {actions.dtype}: expected at least 1, and whole numbers")
     tolerance = tolerance or Tolerance()
     seen = decode(frames, world)
     radius = _first_radii(seen, world)
@@ -85,8 +88,10 @@ def judge(frames: Tensor, actions: Tensor, world: BouncingWorld, tolerance: Tole
     outside = torch.maximum(low - seen.position, seen.position - high).amax(-1)
     motion, permanence, velocity = _follow(seen, actions.tolist(), radius.tolist(), world, tolerance)
     overdue = (seen.pieces != 1) & ~seen.hidden
+    # Behind the bar for longer than it takes to cross, and never seen before or after: that shape is not there.
+    missing = len(frames) > _longest(world) and not bool(seen.whole.any(0).all())
     return Lawfulness(
-        count=~overdue.any(-1),
+        count=~overdue.any(-1) & ~missing,
         size=_held(seen, (seen.radius - radius).abs() <= tolerance.radius),
         motion=motion,
         walls=_held(seen, outside <= tolerance.radius),
@@ -147,8 +152,7 @@ def _follow(
     velocity = [[[nan, nan] for _ in range(3)] for _ in range(length)]
     places, whole = seen.position.tolist(), seen.whole.tolist()
     left, right = world.bar
-    # Nobody can be out of full view for longer whose speed is not changed by pushes.
-    longest = (right - left + 2 + 2 * world.radii[1]) / world.speeds[0] + 2
+    longest = _longest(world)
     for shape in range(3):
         track, low, high = _Track(), radii[shape], world.size - radii[shape]
         for time in range(length):
@@ -202,6 +206,12 @@ def _follow(
             # Out of sight it may have met a wall just before or just after: the next frame tells.
             track.position, track.doubtful, track.unseen, track.late = here, track.unseen > 0, 0, 0
     return motion, permanence, torch.tensor(velocity)
+
+
+def _longest(world: BouncingWorld) -> float:
+    """Frames that a shape may be out of full view, if its speed is not changed by pushes."""
+    left, right = world.bar
+    return (right - left + 2 + 2 * world.radii[1]) / world.speeds[0] + 2
 
 
 def _around(position: list[float], velocity: list[float]) -> list[tuple[list[float], list[float]]]:
