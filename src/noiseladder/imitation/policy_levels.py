@@ -52,10 +52,11 @@ class Remembered:
         depth = chance(1, 1)
         depth = torch.where(chance(1, 1) < 0.5, 1.0, depth)
         levels = torch.where(during[..., None] & which, depth.maximum(levels), levels)
-        falls = ((2 * chance(1) - 1).clamp(min=0) * length).floor().clamp(min=1)  # half of the time after one look
-        night = (chance(1) < self.dark) & (place >= falls)
-        cameras = self.tokens.cameras.to(generator.device)
-        levels = torch.where(night[..., None] & cameras, 1.0, levels)
+        if self.dark > 0:
+            falls = ((2 * chance(1) - 1).clamp(min=0) * length).floor().clamp(min=1)  # half of the time after one look
+            night = (chance(1) < self.dark) & (place >= falls)
+            cameras = self.tokens.cameras.to(generator.device)
+            levels = torch.where(night[..., None] & cameras, 1.0, levels)
         unknown = (chance(1) < self.unaware).expand(-1, length)
         levels[..., -1] = torch.where(unknown, 1.0, levels[..., -1])
         return self.tokens.spread(levels)
@@ -88,7 +89,8 @@ class Asked:
         which = (chance(1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
         depth = torch.where(chance(1) < 0.5, 1.0, chance(1))
         senses = torch.where(which & (chance(1) < self.blind), depth, 0.0)
-        senses = torch.where((chance(1) < self.dark) & self.tokens.cameras.to(generator.device), 1.0, senses)
+        if self.dark > 0:
+            senses = torch.where((chance(1) < self.dark) & self.tokens.cameras.to(generator.device), 1.0, senses)
         levels[..., :-1] = torch.where(chance(1) < self.imagined, levels, senses)[..., :-1]
         return self.tokens.spread(levels)
 
