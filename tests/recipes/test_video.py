@@ -206,6 +206,7 @@ def test_a_dream_is_measured_beside_what_is_real(
     found = json.loads(figures.read_text())
     assert {"gain over copying, dB, h=1", "gain over copying, dB, h=16", "drift of blocks"} <= set(found)
     assert found["drift of blocks"]["dream"] > found["drift of blocks"]["real"]  # two steps teach nothing
+    assert found["law of count"]["real"] == 1.0 > found["law of count"]["dream"]
     said = capsys.readouterr()
     assert "revisits" not in said.out
     assert "revisits, error over random left out: nobody recorded where the walker stood" in said.err

@@ -8,11 +8,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from cyclopts import Parameter
-from torch import Generator
+from torch import Generator, Tensor
 
 from noiseladder.training.durable import check_writable, replace_text
+from noiseladder.video.bouncing import NO_PUSH, BouncingWorld
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import (
     Dreamer,
@@ -25,12 +27,14 @@ from noiseladder.video.evaluation import (
     pieces,
 )
 from noiseladder.video.installed_weights import have_learned_scores
+from noiseladder.video.laws import judge
 from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
 from noiseladder.video.metrics import block_statistics, revisits
 from noiseladder.video.world_model import Dreaming
 
 from .real_walks import have_real_walks, real_walks
 from .trained_world import TrainedWorld, load
+from .video_data import ALIKE, BOUNCING, bouncing_world
 
 SHOWN = (1, 2, 4, 8, 16)
 SEEN = (1, 8, 16)
@@ -145,6 +149,8 @@ def measure(
             f"the longest walk has {blocks} blocks of {options.block} frames to dream and the others {known}, expected"
             f" at least {LEAST_BLOCKS} and {LEAST_KNOWN}; take more --walks, longer --walk-frames or a smaller --block"
         )
+    if world.recipe.data in (BOUNCING, ALIKE):
+        found |= laws(dream, longest, options.context, bouncing_world(world.recipe))
     if after.poses is None:
         left_out[REVISITS] = "nobody recorded where the walker stood"
         return found, left_out
@@ -158,6 +164,14 @@ def measure(
     except ValueError as error:  # a short walk that never comes back
         left_out[REVISITS] = str(error)
     return found, left_out
+
+
+def laws(dream: Tensor, walk: Clip, context: int, world: BouncingWorld) -> dict[str, tuple[float, float]]:
+    """The share of frames in which each law of the bouncing world holds, in a dream and in the walk it followed."""
+    row, truth = torch.from_numpy(np.asarray(walk.actions)), torch.from_numpy(walk.frames)
+    pushes = torch.where(row.any(-1), row.argmax(-1), NO_PUSH)
+    dreamt, real = (judge(frames, pushes, world).shares for frames in (torch.cat([truth[:context], dream]), truth))
+    return {f"law of {name}": (dreamt[name], real[name]) for name in dreamt}
 
 
 def learned_scores(
