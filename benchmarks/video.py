@@ -26,11 +26,11 @@ from torch import Generator, Tensor
 from noiseladder.recipes.real_walks import have_real_walks, real_walks
 from noiseladder.recipes.trained_world import TrainedWorld, load, shipped
 from noiseladder.recipes.video_data import bouncing_world
-from noiseladder.video.bouncing import NO_PUSH
+from noiseladder.video.bouncing import pushes_of
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import Dreamer, endurance, foretell, long_dream, pieces, predict, stacked
 from noiseladder.video.installed_weights import have_learned_scores
-from noiseladder.video.laws import Lawfulness, judge
+from noiseladder.video.laws import judge
 from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
 from noiseladder.video.metrics import block_statistics, revisits
 from noiseladder.video.world_model import Dreaming
@@ -259,41 +259,34 @@ def bouncing(run: Run) -> None:
     dream = torch.stack(
         list(dreamer.dreams(frames[:, :CONTEXT], conditions[:, :CONTEXT], conditions[:, CONTEXT:], 0)), dim=1
     )
-    pushes = torch.where(conditions.any(-1), conditions.argmax(-1), NO_PUSH)
+    pushes = pushes_of(conditions)
     found = [judge(torch.cat([f[:CONTEXT], d]), p, world) for f, d, p in zip(frames, dream, pushes)]
     floor = [judge(f, p, world) for f, p in zip(frames, pushes)]
     rebuilt = run.bouncing.codec.decode(run.bouncing.codec.encode(frames[0].numpy()))
     codec = judge(torch.from_numpy(rebuilt), pushes[0], world)
     print(f"\nBouncing world, {count} dreams of {length} frames: lawful frames before the first that breaks a law")
-    for name, laws in (("all laws", None), (", ".join(KEPT), KEPT)):
+    for name, laws in (("all laws", tuple(codec.laws)), (", ".join(KEPT), KEPT)):
         print(
-            f"  {name}: dreams {[held(law, laws) - CONTEXT for law in found]}; real"
-            f" {[held(law, laws) - CONTEXT for law in floor]}; the first real one as the codec has it"
-            f" {held(codec, laws) - CONTEXT}"
+            f"  {name}: dreams {[law.frames_before(*laws) - CONTEXT for law in found]}; real"
+            f" {[law.frames_before(*laws) - CONTEXT for law in floor]}; the first real one as the codec has it"
+            f" {codec.frames_before(*laws) - CONTEXT}"
         )
     for name in found[0].shares:
         print(
             f"  {name:11} holds in {sum(law.shares[name] for law in found) / count:.3f}, codec {codec.shares[name]:.3f}"
         )
     walk = real_walks(run.bouncing.recipe, CONTEXT + run.frames, 1, 1)[0]
-    row = torch.from_numpy(np.asarray(walk.actions, np.float32))
+    led = pushes_of(torch.from_numpy(np.asarray(walk.actions, np.float32)))
     long = torch.cat([torch.from_numpy(walk.frames[:CONTEXT]), long_dream(dreamer, walk, CONTEXT)])
-    law = judge(long, torch.where(row.any(-1), row.argmax(-1), NO_PUSH), world)
+    law = judge(long, led, world)
     print(
-        f"  one dream of {run.frames} frames: {', '.join(KEPT)} for {held(law, KEPT) - CONTEXT}; shares of the frames"
+        f"  one dream of {run.frames} frames: {', '.join(KEPT)} for {law.frames_before(*KEPT) - CONTEXT};"
+        " shares of the frames"
     )
     print("  " + "  ".join(f"{name} {share:.5f}" for name, share in law.shares.items()))
-    run.put(bouncing_frames_lawful=held(law, KEPT) - CONTEXT, bouncing_frames_asked=run.frames)
+    run.put(bouncing_frames_lawful=law.frames_before(*KEPT) - CONTEXT, bouncing_frames_asked=run.frames)
     run.put(bouncing_frames_all_laws=sum(law.lawful_frames - CONTEXT for law in found) / count)
     run.put(**{f"bouncing_{name}": share for name, share in law.shares.items()})
-
-
-def held(found: Lawfulness, names: tuple[str, ...] | None = None) -> int:
-    """Frames before the first that breaks one of these laws, or any."""
-    if names is None:
-        return found.lawful_frames
-    broken = ~torch.stack([found.laws[name] for name in names]).all(0)
-    return int(broken.int().argmax()) if broken.any() else len(broken)
 
 
 SECTIONS: dict[str, Callable[[Run], None]] = {

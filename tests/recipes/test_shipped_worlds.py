@@ -10,7 +10,7 @@ from noiseladder.cli import main
 from noiseladder.recipes.real_walks import real_walks
 from noiseladder.recipes.trained_world import load, shipped
 from noiseladder.recipes.video_data import bouncing_world
-from noiseladder.video.bouncing import NO_PUSH
+from noiseladder.video.bouncing import pushes_of
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import Dreamer, long_dream, predict
 from noiseladder.video.laws import judge
@@ -43,10 +43,9 @@ def test_the_next_frames_of_unseen_walks_are_known_better_than_by_copying(name: 
 def test_the_bouncing_world_that_ships_keeps_counts_sizes_speeds_and_walls() -> None:
     world, length = load("bouncing"), 300
     walk = real_walks(world.recipe, 32 + length, 1, 7)[0]
-    row = torch.from_numpy(np.asarray(walk.actions))
     dreamer = Dreamer(world.sampler, world.codec, Dreaming(steps=1))
     frames = torch.cat([torch.from_numpy(walk.frames[:32]), long_dream(dreamer, walk, 32)])
-    law = judge(frames, torch.where(row.any(-1), row.argmax(-1), NO_PUSH), bouncing_world(world.recipe))
+    law = judge(frames, pushes_of(torch.from_numpy(np.asarray(walk.actions))), bouncing_world(world.recipe))
     for name in ("count", "size", "speed", "walls", "bar"):
         assert law.shares[name] == 1.0, law.shares
     assert law.shares["motion"] > 0.95, law.shares

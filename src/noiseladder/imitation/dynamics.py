@@ -70,17 +70,16 @@ def infer_actions(
     policy.check(before, None)
     policy.check(after, None)
     with torch.no_grad():
-        state = policy.denoiser.prepare(policy.state[[0] * samples])
+        memory = policy.state[[0] * samples]
         many = {name: values if values is None else values.expand(samples, -1) for name, values in before.items()}
         token, levels = tokens.known(many)
         generators = [generator_for(seed, "inverse model", number) for number in range(samples)]
         noise = policy.cooled(draw_noise(generators, token.shape))
         fall = torch.linspace(1, 0, steps + 1).tolist()
         rungs = [policy.acting(levels, now) for now in fall]
-        noisy = policy.denoiser.schedule.mix(token, noise, rungs[0])
-        done = policy.denoised(noisy, rungs, policy.begins(samples), state, generators)
+        done = policy.denoised(token, noise, rungs, policy.begins(samples), policy.denoiser.prepare(memory), generators)
         drawn = tokens.actions(done)[:, 0]
-        foreseen = _next(policy, policy.state[[0] * samples], many, drawn)[:, 0]
+        foreseen = _next(policy, memory, many, drawn)[:, 0]
         seen, missing = tokens.known(after)
         there = tokens.spread(missing)[0, 0, : tokens.seen_size] < 1
         told = [values[:, : tokens.seen_size][:, there] for values in (foreseen, seen[:, 0])]
@@ -88,7 +87,7 @@ def infer_actions(
             tokens.deeds(drawn), told[0], told[1], SENSES_APART, generator_for(seed, "inverse model, looks")
         )
         actions = tokens.actions(torch.cat([done[:, 0, : tokens.seen_size], deeds, done[:, 0, -1:]], dim=-1))
-        corrected = _next(policy, policy.state[[0] * samples], many, actions)[:, 0]
+        corrected = _next(policy, memory, many, actions)[:, 0]
     return Inferred(drawn.mean(0), actions, tokens.seen(corrected))
 
 

@@ -122,9 +122,7 @@ class Policy:
             self.levels = dict(zip(tokens.senses, levels[0, 0].tolist()))
             rungs = [self.acting(levels, now) for now in torch.linspace(1, 0, self.steps + 1).tolist()]
             noise = draw_noise(self.generators, tuple(token.shape))
-            # A sense that is only half believed is shown as noisy as its level says.
-            noisy = self.denoiser.schedule.mix(token, self.cooled(noise), rungs[0])
-            noisy = self.denoised(noisy, rungs, begins, state)
+            noisy = self.denoised(token, self.cooled(noise), rungs, begins, state)
             done = noisy[..., tokens.seen_size :]
             self.remember(torch.cat([token[..., : tokens.seen_size], done], dim=-1), levels, noise, first)
         self.over = tokens.over(noisy)[:, 0]
@@ -168,7 +166,7 @@ class Policy:
                 begins = self.begins(episodes) * (number == 0)
                 state = self.denoiser.prepare(state)
                 noise = self.cooled(draw_noise(self.generators, (episodes, 1, tokens.size)))
-                token = self.denoised(noise, looking, begins, state)
+                token = self.denoised(torch.zeros_like(noise), noise, looking, begins, state)
                 if felt is not None and before is not None:
                     told = felt(
                         {name: values[:, 0] for name, values in tokens.seen(before).items()},
@@ -177,11 +175,10 @@ class Policy:
                     )
                     known, _ = tokens.known(dict(told))
                     token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
-                # What is half believed is shown as noisy as its level says; actions begin from the noise they had.
+                # Actions begin from the noise they had.
                 doubt = draw_noise(self.generators, tuple(token.shape))
                 doubt[..., tokens.seen_size :] = noise[..., tokens.seen_size :]
-                noisy = self.denoised(self.denoiser.schedule.mix(token, doubt, acting[0]), acting, begins, state)
-                done = noisy[..., tokens.seen_size :]
+                done = self.denoised(token, doubt, acting, begins, state)[..., tokens.seen_size :]
                 before = torch.cat([token[..., : tokens.seen_size], done], dim=-1)
                 found.append(before)
                 state = self.denoiser.observe(before, begins, state, kept, doubt)
@@ -192,7 +189,8 @@ class Policy:
 
     def denoised(
         self,
-        noisy: Tensor,
+        token: Tensor,
+        noise: Tensor,
         rungs: Sequence[Tensor],
         begins: Tensor,
         state: State,
@@ -200,9 +198,11 @@ class Policy:
     ) -> Tensor:
         """A token (B, 1, D) taken down levels (B, 1, D), one after the other; what has its level already is held.
 
-        generators: of fresh noise, one for each of B, those of the episodes without them.
+        It begins as noisy as the first of `rungs` says, so a sense that is half believed is shown so. generators: of
+        fresh noise, one for each of B, those of the episodes without them.
         """
         step = Step(self.eta, generators or self.generators)
+        noisy = self.denoiser.schedule.mix(token, noise, rungs[0])
         for here, there in pairwise(rungs):
             fresh = self.temperature * step.draw(noisy) if self.eta > 0 else None
             noisy = step(self.denoiser.schedule, noisy, self.denoiser(noisy, here, begins, state), here, there, fresh)

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from torch import Generator, Tensor
 
 from noiseladder.training.durable import check_writable, replace_text
-from noiseladder.video.bouncing import NO_PUSH, BouncingWorld
+from noiseladder.video.bouncing import BouncingWorld, pushes_of
 from noiseladder.video.clip import Clip
 from noiseladder.video.evaluation import (
     Dreamer,
@@ -168,8 +168,7 @@ def measure(
 
 def laws(dream: Tensor, walk: Clip, context: int, world: BouncingWorld) -> dict[str, tuple[float, float]]:
     """The share of frames in which each law of the bouncing world holds, in a dream and in the walk it followed."""
-    row, truth = torch.from_numpy(np.asarray(walk.actions)), torch.from_numpy(walk.frames)
-    pushes = torch.where(row.any(-1), row.argmax(-1), NO_PUSH)
+    pushes, truth = pushes_of(torch.from_numpy(np.asarray(walk.actions))), torch.from_numpy(walk.frames)
     dreamt, real = (judge(frames, pushes, world).shares for frames in (torch.cat([truth[:context], dream]), truth))
     return {f"law of {name}": (dreamt[name], real[name]) for name in dreamt}
 

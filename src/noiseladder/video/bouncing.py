@@ -122,6 +122,11 @@ class BouncingWorld:
             yield self.play(count, length, generator).batch()
 
 
+def pushes_of(conditions: Tensor) -> Tensor:
+    """What was done, (..., 4) one-hot or zeros for nothing, as numbers of `ACTIONS`, (...), -1 for none."""
+    return torch.where(conditions.any(-1), conditions.argmax(-1), NO_PUSH)
+
+
 @dataclass(frozen=True)
 class Shapes:
     """position and velocity: (..., 3, 2), x and y; radius: (..., 3)."""

@@ -60,7 +60,11 @@ class Lawfulness:
     @property
     def lawful_frames(self) -> int:
         """Frames before the first that breaks a law."""
-        broken = ~torch.stack(list(self.laws.values())).all(0)
+        return self.frames_before(*self.laws)
+
+    def frames_before(self, *names: str) -> int:
+        """Frames before the first that breaks one of the laws of these names."""
+        broken = ~torch.stack([self.laws[name] for name in names]).all(0)
         return int(broken.int().argmax()) if broken.any() else len(broken)
 
     @property
