@@ -53,6 +53,7 @@ CAUSAL = [
     Case("split-1-layer", SplitNetwork, {"width": 8, "layers": 1, "blocks": 1, "expansion": 2, "head_expansion": 2}),
     Case("spatial", SpatialNetwork, {"places": 3, "width": 16, "layers": 2, "blocks": 2}),
     Case("spatial-1-place", SpatialNetwork, {"places": 1, "width": 8, "layers": 1, "blocks": 1, "expansion": 2}),
+    Case("spatial-gru", SpatialNetwork, {"places": 3, "width": 16, "layers": 1, "blocks": 1, "gru_layers": 2}),
     Case("transformer", TransformerNetwork, {"width": 16, "layers": 2, "heads": 2}),
     Case("transformer-cache-4", TransformerNetwork, {"width": 16, "layers": 3, "heads": 4, "cache": 4}),
     Case("transformer-cache-2", TransformerNetwork, {"width": 8, "layers": 2, "heads": 1, "cache": 2}),

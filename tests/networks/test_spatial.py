@@ -1,5 +1,7 @@
 """Places of a token look at each other within the token and remember each for itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from every_network import CONDITION, draw, same
@@ -101,3 +103,38 @@ def test_impossible_places_get_one_sentence() -> None:
             SpatialNetwork(6, places)
     with pytest.raises(ValueError, match="width is 200, expected a multiple of its 3 heads"):
         SpatialNetwork(6, 3, 200)
+
+
+def test_gru_layers_begin_by_adding_nothing() -> None:
+    smaller, larger = network(layers=1), SpatialNetwork(PLACES * DEPTH, PLACES, 16, 1, 2, CONDITION, gru_layers=2)
+    larger.double().begin_as(smaller)
+    answer, state = smaller(*given(2, 5), smaller.initial_state(2))
+    mine, held = larger(*given(2, 5), larger.initial_state(2))
+    assert torch.equal(mine, answer)
+    assert torch.equal(held.hidden[:, :1], state.hidden)
+    assert held.hidden.shape[1] == 3
+    mine.square().sum().backward()
+    assert all(layer.tell.weight.grad.abs().max() > 0 for layer in larger.followers), "and yet they can learn"
+    for other in (network(layers=2), SpatialNetwork(PLACES * DEPTH, PLACES, 32, 1, 2, CONDITION).double()):
+        with pytest.raises(ValueError, match="differs in more than its GRU layers"):
+            larger.begin_as(other)
+
+
+def test_a_gru_layer_goes_on_from_its_own_last_step() -> None:
+    """What one token adds depends on what is held: a minGRU is linear in its state, whatever it reads."""
+
+    def bent(gru_layers: int) -> float:
+        torch.manual_seed(0)
+        made = SpatialNetwork(PLACES * DEPTH, PLACES, 16, 1, 0, CONDITION, gru_layers=gru_layers).double()
+        for parameter in made.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        tokens = given(1, 4)
+        one, other = (torch.randn(1, 1 + gru_layers, PLACES, 16).double() for _ in range(2))
+
+        def after(hidden: Tensor) -> Tensor:
+            return made(*tokens, replace(made.initial_state(1), hidden=hidden))[1].hidden[:, -1]
+
+        return (after((one + other) / 2) - (after(one) + after(other)) / 2).abs().max().item()
+
+    assert bent(0) < 1e-12
+    assert bent(1) > 1e-2

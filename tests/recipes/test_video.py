@@ -154,6 +154,27 @@ def test_a_world_may_keep_the_places_of_a_frame(cached: Path, tmp_path: Path) ->
     assert model.step(1).shape == (64, 64, 3)
 
 
+def test_a_memory_may_grow_by_gru_layers(cached: Path, tmp_path: Path) -> None:
+    changed = {"steps": 1, "learning_rate": 1e-9, "dreamt": 0, "dark": 0.5, "unseen": 0.9}
+    assert main([*train_video(tmp_path / "small", **changed), "--spatial"]) == 0
+    start = tmp_path / "small" / "weights.safetensors"
+    grown = [*train_video(tmp_path / "grown", **changed, start=start, gru_layers=1), "--spatial"]
+    assert main(grown) == 0
+    one, other = (read_tensors(tmp_path / name / "weights.safetensors")[0] for name in ("small", "grown"))
+    kept = one.keys() - {"network.start"}
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in kept)
+    assert other["network.start"].shape[0] == one["network.start"].shape[0] + 1
+    assert any(name.startswith("network.followers.") for name in other)
+    world = trained_world.load(tmp_path / "grown")
+    assert world.dreaming.steps == 1, "it has hardly learned to be asked more than once"
+    model = world.model()
+    model.reset(*world.beginnings[0], seed=0)
+    assert model.step(1).shape == (64, 64, 3)
+    other_sizes = [*train_video(tmp_path / "new", **changed, start=start, gru_layers=1, width=32), "--spatial"]
+    assert main(other_sizes) == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_colours_may_be_the_places_of_a_frame(home: Path, cached: Path, tmp_path: Path) -> None:
     words = [*train_video(tmp_path / "run", steps=1, narrow=8), "--spatial", "--colours-apart"]
     assert main(words) == 0
@@ -367,8 +388,12 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
         (train_video("{new}", layers=0), "layers is 0, expected at least 1"),
         (train_video("{new}", blocks=-1), "blocks is -1, expected at least 0"),
         (train_video("{new}", rungs=0), "--rungs is 0, expected at least 1"),
-        (train_video("{new}", clear=2), "--clear is 2.0, expected a share of the sequences, 0 to 1"),
-        (train_video("{new}", dreamt="nan"), "--dreamt is nan, expected a share of the sequences, 0 to 1"),
+        (train_video("{new}", clear=2), "--clear is 2.0, expected a share, 0 to 1"),
+        (train_video("{new}", dreamt="nan"), "--dreamt is nan, expected a share, 0 to 1"),
+        (train_video("{new}", dark=-1), "--dark is -1.0, expected a share, 0 to 1"),
+        (train_video("{new}", unseen=7), "--unseen is 7.0, expected a share, 0 to 1"),
+        (train_video("{new}", gru_layers=1), "--gru-layers are of a memory that keeps places: give --spatial too"),
+        ([*train_video("{new}", gru_layers=-1), "--spatial"], "--gru-layers is -1, expected at least 0"),
         (train_video("{new}", episodes=0), "--episodes is 0, expected at least 1"),
         (train_video("{new}", episode_frames=0), "--episode-frames is 0, expected at least 2"),
         (train_video("{new}", autoencoder_steps=0), "--autoencoder-steps is 0, expected at least 1"),

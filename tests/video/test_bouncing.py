@@ -150,6 +150,38 @@ def test_a_little_noise_changes_little() -> None:
     assert (seen.radius - clean.radius).abs()[whole].max() < 0.5
 
 
+def noisy(frames: Tensor, amount: float, seed: int = 0) -> Tensor:
+    blurred = frames + amount * torch.randn(frames.shape, generator=Generator().manual_seed(seed))
+    return blurred.round().clamp(0, 255).to(torch.uint8)
+
+
+def edge_of_a_square(light: float) -> Tensor:
+    """100 times the same frame, in which of the square only its edge is out from behind the bar, `light` of 255."""
+    square = (34 + light / 255, 40.3, 1, 1, 5)
+    return WORLD.render(shapes((10, 10, 1, 1, 5), square, (50, 50, 1, 1, 5))).expand(100, -1, -1, -1)
+
+
+@pytest.mark.parametrize("light", [51, 63, 64, 65, 76, 128, 250])
+def test_an_edge_that_is_neither_lit_nor_dark_is_not_torn(light: int) -> None:
+    """The last bits of its pixels say which of them are lit: the square is as whole as before."""
+    clean = edge_of_a_square(light)
+    assert (clean[0, 36:45, 39, 1] == light).all()
+    seen = decode(noisy(clean, 6), WORLD)
+    assert ((seen.pieces == 1) | seen.hidden).all()
+
+
+def test_dim_light_does_not_hide_a_torn_shape() -> None:
+    frames = edge_of_a_square(200).clone()
+    frames[:, 39:42, 39:, 1] = 30  # a gap, not quite dark
+    assert (decode(noisy(frames, 3), WORLD).pieces[:, 1] == 2).all()
+    frames = WORLD.render(THREE).clone()
+    frames[0, 4:8, 50:54, 2] = 70  # a stain as bright as the edges above, far from the shape
+    assert decode(frames, WORLD).pieces.tolist() == [[1, 1, 2]]
+    hole = WORLD.render(THREE).clone()
+    hole[0, 29:31, 49:51, 1] = 30
+    assert decode(hole, WORLD).pieces.tolist() == [[1, 0, 1]]
+
+
 # The laws
 
 

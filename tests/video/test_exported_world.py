@@ -44,6 +44,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "split": lambda: SplitNetwork(TOKEN, 24, 2, 2, ACTIONS, expansion=2),
     "split-from-zero": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, learned_start=False),
     "spatial": lambda: SpatialNetwork(TOKEN, 4, 16, 2, 2, ACTIONS),
+    "spatial-gru": lambda: SpatialNetwork(TOKEN, 4, 16, 1, 1, ACTIONS, gru_layers=1),
     "min-gru": lambda: MinGRUNetwork(TOKEN, 16, 2, ACTIONS),
     "convolutional": lambda: ConvolutionalNetwork((1, 4, 4), 4, 3, 1, ACTIONS),
     "gru": lambda: RecurrentNetwork(TOKEN, 16, 2, condition_size=ACTIONS),

@@ -106,5 +106,20 @@ def test_levels_of_memory_and_of_questions() -> None:
     assert DimMemory(0.7, 1 - 0.7).dim > 0
     with pytest.raises(ValueError, match=r"dimmest is 1\.5, expected a level"):
         DimMemory(dimmest=1.5)
+    with pytest.raises(ValueError, match=r"dark is 2, expected a share of the sequences"):
+        DimMemory(dark=2)
     with pytest.raises(ValueError, match=r"unseen is 2, expected a share of the tokens"):
         OftenUnseen(2)
+
+
+def test_in_the_dark_nothing_is_seen_for_one_stretch() -> None:
+    seen = DimMemory(0.5, 0.3, 0.2)(4000, 30, Generator().manual_seed(0))
+    partly = DimMemory(0.5, 0.3, 0.2, dark=0.4)(4000, 30, Generator().manual_seed(0))
+    hidden = (partly == 1) & (seen < 1)
+    assert hidden.any(1).double().mean().item() == pytest.approx(0.4, abs=0.04)
+    assert torch.equal(partly[~hidden], seen[~hidden])
+    edges = hidden.int().diff(dim=1).abs().sum(1) + hidden[:, 0] + hidden[:, -1]
+    assert set(edges[hidden.any(1)].tolist()) == {2}, "one beginning and one end"
+    lengths = hidden.sum(1)[hidden.any(1)]
+    assert lengths.min() == 1
+    assert lengths.max() > 25

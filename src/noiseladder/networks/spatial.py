@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .halves import Halves, SplitState
 from .levels import LevelEmbedding
 from .min_gru import MinGRULayer, scan
+from .recurrent import GRULayer
 from .split import Modulated
 from .vectors import WIDTH_PER_LEVEL, check_batch, check_counts, check_input, check_sizes
 
@@ -24,12 +25,16 @@ PER_HEAD = 64  # features of a place that one head of attention compares
 class SpatialNetwork(Halves):
     """Places remember by minGRU, each for itself; before that, and in every block of the head, they look at each other.
 
+    What a minGRU keeps and adds depends on what it reads alone. So it cannot go on from its own last step, as one has
+    to who follows what is pushed while nobody sees it: GRU layers after the others can, at the price of a loop in time.
+
     One level and one condition for all places of a token; with `parts` the level of each part reaches all of them.
     Attention is over the places of one token alone, so nothing flows but forward in time.
 
     token_size: D of tokens (B, T, D), places * depth values of which value d of place p is number d * places + p, as a
     convolution's output is flattened. places: P, of which each has a place of its own in a learned table. width: of
-    each place in memory and head. Other sizes as in SplitNetwork.
+    each place in memory and head. gru_layers: how many follow the `layers` of minGRU; they begin by adding nothing.
+    Other sizes as in SplitNetwork.
     """
 
     head: SpatialHead
@@ -46,6 +51,7 @@ class SpatialNetwork(Halves):
         expansion: int = 1,
         head_expansion: int = 1,
         learned_start: bool = True,
+        gru_layers: int = 0,
     ) -> None:
         super().__init__()
         if places < 1 or token_size % places:
@@ -53,13 +59,32 @@ class SpatialNetwork(Halves):
                 f"token_size is {token_size} and places {places}, expected a token size that the places divide"
             )
         check_counts(1, layers=layers, expansion=expansion, head_expansion=head_expansion)
-        check_counts(0, blocks=blocks)
+        check_counts(0, blocks=blocks, gru_layers=gru_layers)
         self.reader = PlaceReader(token_size, places, width, condition_size, parts)
         self.layers = cast(Sequence[SpatialLayer], nn.ModuleList(SpatialLayer(width, expansion) for _ in range(layers)))
         self.head = SpatialHead(token_size, places, width, blocks, condition_size, parts, head_expansion)
-        self.start = nn.Parameter(torch.zeros(layers + 1, places, width), requires_grad=learned_start)
+        self.followers = cast(Sequence[FollowingLayer], nn.ModuleList(FollowingLayer(width) for _ in range(gru_layers)))
+        held = layers + gru_layers + 1
+        self.start = nn.Parameter(torch.zeros(held, places, width), requires_grad=learned_start)
         if learned_start:
             nn.init.normal_(self.start, std=0.02)
+
+    @torch.no_grad()
+    def begin_as(self, smaller: SpatialNetwork) -> None:
+        """Take the weights of a network that differs in having fewer GRU layers; the outputs are then the same.
+
+        Raises ValueError where it differs in something else.
+        """
+        mine, given = self.state_dict(), dict(smaller.state_dict())
+        held = given.pop("start")
+        kept = len(held) - 1
+        new = {name for name in mine if name.startswith("followers.")} | {"start"}
+        fits = all(name in mine and mine[name].shape == value.shape for name, value in given.items())
+        if not fits or not mine.keys() - new <= given.keys() or kept > len(self.start) - 1:
+            raise ValueError("the smaller network differs in more than its GRU layers: expected the same other sizes")
+        for name, value in given.items():
+            mine[name].copy_(value)
+        self.start[:kept], self.start[-1] = held[:-1], held[-1]
 
     def check(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:
         """Raise ValueError unless the input fits this network."""
@@ -72,7 +97,7 @@ class SpatialNetwork(Halves):
         features = self.reader(tokens, levels, condition)
         check_batch(len(state.hidden), tokens)
         after: list[Tensor] = []
-        for layer, hidden in zip(self.layers, state.hidden.unbind(1)):
+        for layer, hidden in zip((*self.layers, *self.followers), state.hidden.unbind(1)):
             features, past = layer(features, hidden)
             after.append(past[:, -1])
         features = features.to(state.latest.dtype)  # under autocast the products are rounded, the state is not
@@ -123,6 +148,31 @@ class SpatialLayer(nn.Module):
         gate, candidate, opened = self.over_time.given(features)
         past = scan(gate, candidate, hidden)
         return self.over_time.write(features, past, opened), past
+
+
+class FollowingLayer(nn.Module):
+    """A GRU of every place over what it holds, added to it; its output layer starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.over_time = GRULayer(width)
+        self.tell = nn.Linear(width, width)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)
+
+    def forward(self, features: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, T, P, width), hidden (B, P, width) -> features, hidden after every token (B, T, P, width)."""
+        batch, length, places, width = features.shape
+        by_time = self.norm(features).to(hidden.dtype).transpose(1, 2).reshape(batch * places, length, width)
+        held = hidden.reshape(batch * places, width)
+        if length == 1:  # two products: for one token they take less time than a loop has to begin
+            known = self.over_time.known(held)
+            past = self.over_time.step(by_time[:, 0], self.over_time.from_features.weight, held, known).unsqueeze(1)
+        else:
+            past = self.over_time(by_time, held)
+        past = past.view(batch, places, length, width).transpose(1, 2)
+        return features + self.tell(past), past
 
 
 class PlaceAttention(nn.Module):

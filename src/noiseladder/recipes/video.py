@@ -3,7 +3,7 @@
 import json
 import sys
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -54,7 +54,8 @@ class Video(TrainingOptions, VideoData):
     colours_apart: bool = False
     """Whether each colour is a picture, and with `spatial` a place, of its own, as suits shapes of one colour each."""
     start: Path | None = None
-    """Weights to begin with, those of a run with the same network and autoencoder; random ones without it."""
+    """Weights to begin with, those of a run with the same autoencoder and the same network, which may have fewer GRU
+    layers; random ones without it."""
     teacher: Path | None = None
     """Folder of a run, with the same sizes as this one, whose many calls a frame the head learns to make in one; its
     weights and autoencoder are taken, and only the head is trained."""
@@ -70,12 +71,19 @@ class Video(TrainingOptions, VideoData):
     """Width of memory and head; of each place where they are kept, of which 192 to 256 is enough."""
     layers: int = 1
     """Layers of the memory."""
+    gru_layers: int = 0
+    """GRU layers after them, with `spatial`: for what has to be followed while nobody sees it."""
     blocks: int = 3
     """Blocks of the head."""
     dreamt: float = 0.25
     """Share of sequences whose history the model dreams by itself."""
     clear: float = 0.4
     """Share of sequences that are remembered clearly; of the others, two thirds dimly and one third at any level."""
+    dark: float = 0.0
+    """Share of sequences in which nothing is seen for a random stretch, and has to be followed from memory."""
+    unseen: float = 1 / 3
+    """Share of the questions that are about frames of which nothing is seen yet, as the first of every frame's calls
+    is; the others are about frames at any level. Above a half the world dreams in one call a frame."""
     steps: int = 4000
     learning_rate: float = 1.5e-3
     average: float = 0.998
@@ -86,10 +94,12 @@ class Video(TrainingOptions, VideoData):
     def __post_init__(self) -> None:
         TrainingOptions.__post_init__(self)
         VideoData.__post_init__(self)
-        check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1)
-        for name in ("dreamt", "clear"):
+        check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1, gru_layers=0)
+        if self.gru_layers and not self.spatial:
+            raise ValueError("--gru-layers are of a memory that keeps places: give --spatial too, or leave them out")
+        for name in ("dreamt", "clear", "dark", "unseen"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}, expected a share of the sequences, 0 to 1")
+                raise ValueError(f"--{name} is {getattr(self, name)}, expected a share, 0 to 1")
 
 
 def experiment(options: Video) -> Experiment:
@@ -114,10 +124,12 @@ def experiment(options: Video) -> Experiment:
     with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
         denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
     objective: Objective = OwnHistory(
-        options.dreamt, DimMemory(options.clear, (1 - options.clear) * 2 / 3), OftenUnseen()
+        options.dreamt,
+        DimMemory(options.clear, (1 - options.clear) * 2 / 3, dark=options.dark),
+        OftenUnseen(options.unseen),
     )
     if options.start is not None:
-        load_weights(options.start, denoiser)
+        begin(denoiser, options.start, options)
     if options.teacher is not None:
         load_weights(options.teacher / WEIGHTS, denoiser)
         # A dreamt frame is remembered clearly or a little dimly: what was learned for any level is not needed again.
@@ -142,6 +154,23 @@ def experiment(options: Video) -> Experiment:
         picture=lambda denoiser, path: draw(sampled(denoiser, options), codec, held_out, path, dreaming(options)),
         files=files,
     )
+
+
+def begin(denoiser: Denoiser, path: Path, options: Video) -> None:
+    """Give a denoiser the weights of a run, which may have fewer GRU layers than these options say.
+
+    Raises ValueError, saying what differs, for those of another network.
+    """
+    fewer = read_recipe(path).get("gru_layers", 0)
+    grown = denoiser.network
+    if not isinstance(grown, SpatialNetwork) or fewer >= options.gru_layers:
+        load_weights(path, denoiser)
+        return
+    reader = grown.reader
+    smaller = network(replace(options, gru_layers=fewer), reader.token_size, reader.condition_size)
+    load_weights(path, Denoiser(smaller, denoiser.schedule))
+    assert isinstance(smaller, SpatialNetwork)
+    grown.begin_as(smaller)
 
 
 def check_teacher(options: Video) -> None:
@@ -172,14 +201,15 @@ def sampled(denoiser: Denoises, options: Video) -> Denoises:
 
 def dreaming(options: Video) -> Dreaming:
     """How a world with these options dreams unless somebody wishes otherwise."""
-    return Dreaming() if options.teacher is None else Dreaming(steps=1)
+    return Dreaming() if options.teacher is None and options.unseen <= 0.5 else Dreaming(steps=1)
 
 
 def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork | SpatialNetwork:
     """The memory and the head."""
     if options.spatial:
         places = COLOURS if options.colours_apart else PLACES
-        return SpatialNetwork(token_size, places, options.width, options.layers, options.blocks, condition_size)
+        sizes = (token_size, places, options.width, options.layers, options.blocks, condition_size)
+        return SpatialNetwork(*sizes, gru_layers=options.gru_layers)
     return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
 
 

@@ -17,6 +17,7 @@ from .bouncing import SQUARE, BouncingWorld
 
 PRECISION = 0.03  # pixels, of place and radius
 LIT = 0.25  # of full brightness: what is darker is not taken for a piece of a shape
+DIM = 0.15  # what is darker does not hold two pieces together
 TOUCHING = 0.1  # what is brighter beside the bar may go on behind it
 AT_ONCE = 512  # frames
 
@@ -66,7 +67,10 @@ def _decode(frames: Tensor, world: BouncingWorld) -> Decoded:
     radius = (total / torch.tensor([4.0 if shape == SQUARE else math.pi for shape in range(3)])).sqrt()
     beside = torch.cat([mass[..., left - 1 : left], mass[..., right : right + 1]], -1)
     touching = (beside > TOUCHING).any(-1).any(-1)
-    pieces = count_pieces(lit)
+    # Where the edge of a square covers about a quarter of its pixels, the last bit of each says whether it is lit, and
+    # a whole square falls into pieces. They are one if what lies between them is nearly as bright.
+    pieces, joined = count_pieces(lit), count_pieces(light > DIM)
+    pieces = torch.where(joined == 1, pieces.clamp(max=1), pieces)
     return Decoded(position, radius, pieces, (pieces == 1) & ~touching, ~lit.any(-1).any(-1), bar_error)
 
 
