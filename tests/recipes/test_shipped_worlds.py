@@ -43,12 +43,13 @@ def test_the_next_frames_of_unseen_walks_are_known_better_than_by_copying(name: 
 def test_the_bouncing_world_that_ships_keeps_counts_sizes_speeds_and_walls() -> None:
     world, length = load("bouncing"), 300
     walk = real_walks(world.recipe, 32 + length, 1, 7)[0]
-    dreamer = Dreamer(world.sampler, world.codec, Dreaming(steps=1))
+    dreamer = Dreamer(world.sampler, world.codec, world.dreaming)
     frames = torch.cat([torch.from_numpy(walk.frames[:32]), long_dream(dreamer, walk, 32)])
     law = judge(frames, pushes_of(torch.from_numpy(np.asarray(walk.actions))), bouncing_world(world.recipe))
     for name in ("count", "size", "speed", "walls", "bar"):
         assert law.shares[name] == 1.0, law.shares
     assert law.shares["motion"] > 0.95, law.shares
+    assert world.dreaming.steps == 1
 
 
 def test_a_dream_from_a_kept_beginning_needs_no_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
