@@ -243,6 +243,39 @@ def test_what_is_known_of_the_last_deeds_is_exact_however_dimly_they_are_remembe
         who.imagine(0, steps=1)
 
 
+def test_what_is_felt_has_to_be_senses():
+    who = policy()
+    who.act(observation(0))
+    with pytest.raises(ValueError, match="front has shape"):
+        who.imagine(1, felt=lambda before, actions, after: {**after, "front": after["front"][:, :3]})
+    with pytest.raises(ValueError, match="state holds NaN"):
+        who.imagine(1, felt=lambda before, actions, after: {**after, "state": after["state"] * math.nan})
+
+
+def test_a_waypoint_is_answered_and_not_remembered():
+    plain = knowledge()
+    tokens = PolicyTokens(
+        ("front", "side", "state"), (10, 10, 4), CHUNK, 2, torch.zeros(33), torch.full((33,), 0.5), 2, waypoint=True
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MinGRUNetwork(tokens.size, 16, 1, condition_size=1, parts=tokens.parts)
+        for parameter in network.parameters():  # output weights begin at zero, where nothing depends on anything
+            torch.nn.init.normal_(parameter, std=0.2)
+    who = Policy(Denoiser(network, Cosine()).eval(), PolicyKnowledge(tokens, plain.eyes), steps=2)
+    assert who.act(observation(0)).shape == (CHUNK, 2)
+    states = []
+    for change, where in ((0.0, -1), (1.0, -1), (1.0, -4)):
+        who.reset()
+        token = torch.ones(1, 1, tokens.size)
+        token[..., where] += change
+        noise = torch.zeros_like(token)
+        who.remember(token, tokens.known(who.knowledge.senses(observation(0)))[1], noise, who.begins(1))
+        states.append(who.state.hidden)
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
 def test_what_is_imagined_first_is_what_is_seen_and_then_what_is_done_about_it():
     """The actions of an imagined token are those that are sampled after its own senses, with the same noise."""
     who = policy()

@@ -79,3 +79,19 @@ def test_senses_count_less_and_clean_guesses_are_compared():
     share = torch.tensor([0.25] * 8 + [1.0] * 5)
     torch.testing.assert_close(weight, share * sigma**2)
     assert SensesCount(TOKENS)(Cosine(), Prediction.VELOCITY, torch.ones(2, 3)).tolist() == [[1] * 3] * 2
+
+
+def test_a_waypoint_is_asked_for_with_the_actions_and_never_remembered():
+    tokens = PolicyTokens(
+        ("front", "side", "state"), (3, 3, 2), 2, 2, torch.zeros(15), torch.ones(15), moves=2, waypoint=True
+    )
+    parts = [0, 3, 6, 8, 13]
+    remembered = drawn(Remembered(tokens))[..., parts]
+    assert remembered[..., 4].min() == 1
+    known = drawn(Remembered(tokens, noisy=0, forgotten=0, blind=0, unaware=0))[..., parts]
+    assert known[..., :4].max() == 0
+    asked = drawn(Asked(tokens, dark=0.3))[..., parts]
+    assert torch.equal(asked[..., 4], asked[..., 3])
+    assert asked[..., 4].unique().numel() > 1000
+    weight = SensesCount(tokens, 0.25, waypoint=3.0)(Cosine(), Prediction.CLEAN, torch.full((1, 1, 15), 0.5))
+    torch.testing.assert_close(weight / weight[..., 8:9], torch.tensor([0.25] * 8 + [1.0] * 5 + [3.0] * 2)[None, None])

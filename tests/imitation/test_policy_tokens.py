@@ -121,3 +121,45 @@ def test_random_sequences_begin_where_they_are_asked_to(traces, tokens):
 def test_nothing_to_fit(traces, count, chunk):
     with pytest.raises(ValueError, match="expected at least 1"):
         PolicyTokens.fit(traces[:count], chunk)
+
+
+def grabbing(length=12):
+    """Moves of .1 to the right; the gripper closes in step 4 and opens in step 9."""
+    actions = torch.zeros(length, 3)
+    actions[:, 0] = 0.1
+    actions[4:9, 2] = 1.0
+    return Trace({"state": torch.randn(length, 2, generator=torch.Generator().manual_seed(0))}, actions)
+
+
+def waypoints(table, tokens, steps):
+    batch = table.cut(torch.zeros(len(steps), dtype=torch.long), torch.tensor(steps), 1)
+    return batch.tokens[:, 0, tokens.ending + 1 :] * tokens.scale[tokens.ending + 1 :], batch.mask[:, 0, -1]
+
+
+def test_a_waypoint_is_where_the_gripper_changes_next_and_then_the_end():
+    tokens = PolicyTokens.fit([grabbing()], CHUNK, moves=2, waypoint=True)
+    assert tokens.parts == (2, 3 * CHUNK + 1, 2)
+    assert tokens.size == 2 + 3 * CHUNK + 1 + 2
+    way, counts = waypoints(tokens.table([grabbing()]), tokens, [0, 3, 4, 5, 9, 10])
+    torch.testing.assert_close(way[:, 0], torch.tensor([0.4, 0.1, 0.0, 0.4, 0.0, 0.2]))
+    assert way[:, 1].abs().max() == 0
+    assert counts.all()
+
+
+def test_a_waypoint_does_not_count_where_the_hand_was_moved_on_the_way():
+    tokens = PolicyTokens.fit([grabbing()], CHUNK, moves=2, waypoint=True)
+    table = tokens.table([replace(grabbing(), jolts=(7,))])
+    for step, counts in ((0, True), (4, True), (5, False), (7, False), (8, True), (10, True)):
+        assert bool(waypoints(table, tokens, [step])[1]) is counts, step
+
+
+def test_tokens_with_a_waypoint_are_read_like_others():
+    tokens = PolicyTokens.fit([grabbing()], CHUNK, moves=2, waypoint=True)
+    token = tokens.table([grabbing()]).cut(torch.tensor([0]), torch.tensor([3]), 4).tokens
+    torch.testing.assert_close(tokens.actions(token[:, 0])[0], grabbing().actions[3:6])
+    torch.testing.assert_close(tokens.over(token), torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
+    written = tokens.written(token[:, :1], tokens.actions(token[:, :1])[:, 0])
+    torch.testing.assert_close(written[..., : tokens.ending + 1], token[:, :1, : tokens.ending + 1])
+    unknown, levels = tokens.known({"state": torch.zeros(1, 2)})
+    assert unknown.shape == (1, 1, tokens.size)
+    assert levels.tolist() == [[[0.0, 1.0, 1.0]]]

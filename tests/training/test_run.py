@@ -145,6 +145,27 @@ def test_a_stop_request_finishes_the_step_and_saves_it(uninterrupted: Path, tmp_
     same_run(folder, uninterrupted)
 
 
+def test_what_is_prepared_can_be_stopped_at_once(tmp_path: Path) -> None:
+    folder, prepared = tmp_path / "run", []
+
+    def make() -> Experiment:
+        prepared.append("a demonstration")
+        os.kill(os.getpid(), signal.SIGINT)
+        prepared.append("another")
+        return experiment(OPTIONS)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it from the start
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"before the first step: .* repeat the command"):
+            start(folder, make=make)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert prepared == ["a demonstration"]
+    assert not (folder / "recipe.json").exists()
+    start(folder)  # the folder is free again
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_again(uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -86,7 +86,9 @@ def infer_actions(
         deeds = kalman_update(
             tokens.deeds(drawn), told[0], told[1], SENSES_APART, generator_for(seed, "inverse model, looks")
         )
-        actions = tokens.actions(torch.cat([done[:, 0, : tokens.seen_size], deeds, done[:, 0, -1:]], dim=-1))
+        actions = tokens.actions(
+            torch.cat([done[:, 0, : tokens.seen_size], deeds, done[:, 0, tokens.ending :]], dim=-1)
+        )
         corrected = _next(policy, memory, many, actions)[:, 0]
     return Inferred(drawn.mean(0), actions, tokens.seen(corrected))
 
@@ -113,7 +115,7 @@ def _next(policy: Policy, state: State, before: Seen, actions: Tensor) -> Tensor
     token = tokens.written(token, actions)
     with torch.no_grad():
         begins = policy.begins(len(token))
-        after = policy.denoiser.observe(token, begins, state, policy.acting(levels, 0.0))
+        after = policy.denoiser.observe(token, begins, state, policy.remembering(levels, 0.0))
         unknown = torch.ones(*token.shape[:2], len(tokens.parts))
         asked = policy.denoiser(torch.zeros_like(token), tokens.spread(unknown), torch.zeros_like(begins), after)
     expected: Tensor = asked.clean

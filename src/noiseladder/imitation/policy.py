@@ -156,9 +156,10 @@ class Policy:
         state, found = self.state, []
         unknown = torch.ones(episodes, 1, len(tokens.parts))
         believed = self.trusted(torch.zeros_like(unknown), level)
-        kept = self.acting(believed, self.deeds)
+        kept = self.remembering(believed, self.deeds)
         fall = torch.linspace(1, 0, steps + 1).tolist()
-        looking = [tokens.spread(torch.cat([now * unknown[..., :-1], unknown[..., -1:]], dim=-1)) for now in fall]
+        many = len(tokens.senses)
+        looking = [tokens.spread(torch.cat([now * unknown[..., :many], unknown[..., many:]], dim=-1)) for now in fall]
         acting = [self.acting(believed, now) for now in fall]
         before = self.latest
         with torch.no_grad():
@@ -173,6 +174,7 @@ class Policy:
                         tokens.actions(before)[:, 0],
                         {name: values[:, 0] for name, values in tokens.seen(token).items()},
                     )
+                    self.check(told, None)
                     known, _ = tokens.known(dict(told))
                     token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
                 # Actions begin from the noise they had.
@@ -218,10 +220,19 @@ class Policy:
         return torch.full((episodes, 1, 1), float(not self.past))
 
     def acting(self, levels: Tensor, now: float) -> Tensor:
-        """Levels (B, 1, P) with the actions at `now`, as levels (B, 1, D)."""
+        """Levels (B, 1, P) with the actions and the waypoint at `now`, as levels (B, 1, D)."""
+        tokens = self.knowledge.tokens
         levels = levels.clone()
-        levels[..., -1] = now
-        return self.knowledge.tokens.spread(levels)
+        levels[..., len(tokens.senses) :] = now
+        return tokens.spread(levels)
+
+    def remembering(self, levels: Tensor, deeds: float) -> Tensor:
+        """Levels (B, 1, P) with the actions at `deeds` and a waypoint that is not known, as levels (B, 1, D)."""
+        tokens = self.knowledge.tokens
+        levels = levels.clone()
+        levels[..., len(tokens.senses) :] = 1.0
+        levels[..., len(tokens.senses)] = deeds
+        return tokens.spread(levels)
 
     def remembered(self, memory: int | None) -> State:
         """The state after the last `memory` tokens: read again, whatever was remembered when they were lived."""
@@ -235,7 +246,7 @@ class Policy:
 
     def remember(self, token: Tensor, levels: Tensor, noise: Tensor, begins: Tensor) -> None:
         """Take in what was seen, as far as it was believed, and what is done about it."""
-        spread = self.acting(levels, self.deeds)
+        spread = self.remembering(levels, self.deeds)
         noisy = self.denoiser.schedule.mix(token, noise, spread)
         self.past.append((noisy, spread))
         self.latest = token

@@ -86,6 +86,7 @@ class PolicyKnowledge:
             "chunk": tokens.chunk,
             "action_size": tokens.action_size,
             "moves": tokens.moves,
+            "waypoint": tokens.waypoint,
             "eyes": {camera: [eye.colours, *eye.size] for camera, eye in self.eyes.items()},
         }
         write_tensors(folder / FILE, tensors, note)
@@ -104,6 +105,7 @@ class PolicyKnowledge:
             tensors["middle"],
             tensors["scale"],
             note["moves"],
+            note.get("waypoint", False),
         )
         eyes = {
             camera: Eye(

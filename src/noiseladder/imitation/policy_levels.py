@@ -1,6 +1,7 @@
 """How noisy a policy's tokens are in training: what it remembers, and what it is asked for.
 
-Both draw levels (B, T, D) that are the same within each part of a token; the last part is the actions.
+Both draw levels (B, T, D) that are the same within each part of a token; after the senses come the actions, and
+perhaps a waypoint, which has the level of the actions when it is asked for and is never remembered.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Remembered:
         levels = torch.where(hidden[..., None], 1.0, levels)
         begin, lasts = (chance(1) * length).floor(), 1 + chance(1) * length / 2
         during = (place >= begin) & (place < begin + lasts) & (chance(1) < self.blind)
-        which = (chance(1, 1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
+        senses = len(self.tokens.senses)
+        which = (chance(1, 1) * senses).long() == torch.arange(parts, device=generator.device)
         depth = chance(1, 1)
         depth = torch.where(chance(1, 1) < 0.5, 1.0, depth)
         levels = torch.where(during[..., None] & which, depth.maximum(levels), levels)
@@ -56,9 +58,10 @@ class Remembered:
             falls = ((2 * chance(1) - 1).clamp(min=0) * length).floor().clamp(min=1)  # half of the time after one look
             night = (chance(1) < self.dark) & (place >= falls)
             cameras = self.tokens.cameras.to(generator.device)
-            levels = torch.where(night[..., None] & cameras, 1.0, levels)
+            levels[..., :senses] = torch.where(night[..., None] & cameras, 1.0, levels[..., :senses])
         unknown = (chance(1) < self.unaware).expand(-1, length)
-        levels[..., -1] = torch.where(unknown, 1.0, levels[..., -1])
+        levels[..., senses] = torch.where(unknown, 1.0, levels[..., senses])
+        levels[..., senses + 1 :] = 1.0
         return self.tokens.spread(levels)
 
 
@@ -83,15 +86,16 @@ class Asked:
         def chance(*shape: int) -> Tensor:
             return torch.rand(sequences, length, *shape, generator=generator, device=generator.device)
 
-        parts = len(self.tokens.parts)
+        parts, senses = len(self.tokens.parts), len(self.tokens.senses)
         levels = chance(parts)
         levels = torch.where(chance(parts) < self.unseen, 1.0, levels)
-        which = (chance(1) * (parts - 1)).long() == torch.arange(parts, device=generator.device)
+        which = (chance(1) * senses).long() == torch.arange(senses, device=generator.device)
         depth = torch.where(chance(1) < 0.5, 1.0, chance(1))
-        senses = torch.where(which & (chance(1) < self.blind), depth, 0.0)
+        seen = torch.where(which & (chance(1) < self.blind), depth, 0.0)
         if self.dark > 0:
-            senses = torch.where((chance(1) < self.dark) & self.tokens.cameras.to(generator.device), 1.0, senses)
-        levels[..., :-1] = torch.where(chance(1) < self.imagined, levels, senses)[..., :-1]
+            seen = torch.where((chance(1) < self.dark) & self.tokens.cameras.to(generator.device), 1.0, seen)
+        levels[..., :senses] = torch.where(chance(1) < self.imagined, levels[..., :senses], seen)
+        levels[..., senses + 1 :] = levels[..., senses : senses + 1]
         return self.tokens.spread(levels)
 
 
@@ -105,7 +109,7 @@ class Means:
     def __call__(self, sequences: int, length: int, generator: Generator) -> Tensor:
         """Levels (B, T, D): senses 0, actions `actions`."""
         levels = torch.zeros(sequences, length, len(self.tokens.parts), device=generator.device)
-        levels[..., -1] = self.actions
+        levels[..., len(self.tokens.senses) :] = self.actions
         return self.tokens.spread(levels)
 
 
@@ -113,16 +117,20 @@ class Means:
 class SensesCount:
     """The squared error of the clean guess, that of senses times `share`: acting is what a policy is for.
 
+    waypoint: how much an error of the waypoint counts, of which there are few values in a token.
+
     Weighted by the output's error, as is usual, most of the loss is the tremor of whoever showed the way, which
     nobody can predict: a token that is nearly clean has the largest error of its velocity, and the least to learn from.
     """
 
     tokens: PolicyTokens
     share: float = 0.3
+    waypoint: float = 4.0
 
     def __call__(self, schedule: NoiseSchedule, prediction: Prediction, levels: Tensor) -> Tensor:
         """Weights of the shape of levels (B, T, D)."""
         weight = torch.ones_like(levels)
         if levels.ndim == 3:
             weight[..., : self.tokens.seen_size] = self.share
+            weight[..., self.tokens.ending + 1 :] = self.waypoint
         return over_error_ratio(schedule, prediction, levels, weight)

@@ -40,11 +40,13 @@ class PolicyTokens:
 
     senses, sizes: names and sizes of what is seen, in order. chunk: K actions in a token. action_size: A values of an
     action; zero has to mean "stay as you are". middle, scale: (D,), of tokens (..., D). moves: how many of an action's
-    first values are moves that add up.
+    first values are moves that add up. waypoint: whether a token ends with where the moves lead until one of the other
+    values changes, a gripper say, or the end comes.
 
-    A token: the senses, K actions, and how many of them come after the end. Moves are written as where they have led
-    since the token began: what has to be right within a centimetre is the place that a hand comes to, and small
-    errors of single moves would add up.
+    A token: the senses, K actions, how many of them come after the end, and the waypoint. Moves are written as where
+    they have led since the token began: what has to be right within a centimetre is the place that a hand comes to, and
+    small errors of single moves would add up. The waypoint is asked for with the actions and never remembered, as
+    nobody knows it before it is reached: all the way there it teaches the one thing that matters, where to close.
     """
 
     senses: tuple[str, ...]
@@ -54,9 +56,10 @@ class PolicyTokens:
     middle: Tensor
     scale: Tensor
     moves: int = 0
+    waypoint: bool = False
 
     @classmethod
-    def fit(cls, traces: Sequence[Trace], chunk: int, moves: int = 0) -> PolicyTokens:
+    def fit(cls, traces: Sequence[Trace], chunk: int, moves: int = 0, waypoint: bool = False) -> PolicyTokens:
         """The layout of these episodes, and what is usual in them. Raises ValueError where there is nothing to fit."""
         if not traces or chunk < 1:
             raise ValueError(f"{len(traces)} episodes and chunks of {chunk} actions: expected at least 1 of both")
@@ -74,21 +77,25 @@ class PolicyTokens:
         if moves:
             led = torch.cat([_led(trace.actions[:, :moves], chunk) for trace in traces])
             scale[-1][:moves] = led.std(0).clamp(min=1e-6)
+        waypoint = waypoint and moves > 0  # actions that are places say themselves where they lead
+        ways = torch.cat([_way(trace.actions, moves)[0] for trace in traces])[:, : moves * waypoint]
+        way_scale = (ways - ways.mean(0)).square().mean(0).sqrt().clamp(min=1e-6)
         # Zero stays zero: it is what is done when nothing is.
         return cls(
             senses,
             tuple(values.shape[1] for values in together.values()),
             chunk,
             actions.shape[1],
-            torch.cat([*middle[:-1], torch.zeros(chunk * actions.shape[1]), torch.tensor([0.5])]),
-            torch.cat([*scale[:-1], scale[-1].repeat(chunk), torch.tensor([0.5])]),
+            torch.cat([*middle[:-1], torch.zeros(chunk * actions.shape[1]), torch.tensor([0.5]), 0 * ways[0]]),
+            torch.cat([*scale[:-1], scale[-1].repeat(chunk), torch.tensor([0.5]), way_scale]),
             moves,
+            waypoint,
         )
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Sizes of the parts with noise levels of their own: each sense, then the actions with the end."""
-        return *self.sizes, self.chunk * self.action_size + 1
+        """Sizes of the parts with noise levels of their own: each sense, the actions with the end, the waypoint."""
+        return *self.sizes, self.chunk * self.action_size + 1, *([self.moves] if self.waypoint else [])
 
     @property
     def size(self) -> int:
@@ -101,9 +108,14 @@ class PolicyTokens:
         return sum(self.sizes)
 
     @property
+    def ending(self) -> int:
+        """Which value of a token says how much of it comes after the end."""
+        return self.seen_size + self.chunk * self.action_size
+
+    @property
     def cameras(self) -> Tensor:
-        """Which parts are pictures, (P,) bool: all but the state and the actions."""
-        return torch.tensor([*(name != STATE for name in self.senses), False])
+        """Which senses are pictures, (S,) bool: all but the state."""
+        return torch.tensor([name != STATE for name in self.senses])
 
     def spread(self, levels: Tensor) -> Tensor:
         """Levels (..., P), one for each part, as levels (..., D), one for each value."""
@@ -120,9 +132,10 @@ class PolicyTokens:
             values = seen.get(name)
             pieces.append(given.new_zeros(len(given), size) if values is None else values)
             levels.append(1.0 if values is None else 0.0)
-        pieces.append(given.new_zeros(len(given), self.parts[-1]))
+        pieces.append(given.new_zeros(len(given), self.size - self.seen_size))
         token = (torch.cat(pieces, dim=1) - self.middle) / self.scale
-        return token[:, None], given.new_tensor([*levels, 1.0]).expand(len(given), 1, -1)
+        levels += [1.0] * (len(self.parts) - len(self.senses))
+        return token[:, None], given.new_tensor(levels).expand(len(given), 1, -1)
 
     def seen(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens (..., D) -> each sense (..., size) in its own units."""
@@ -131,7 +144,7 @@ class PolicyTokens:
 
     def actions(self, tokens: Tensor) -> Tensor:
         """Tokens (..., D) -> actions (..., K, A)."""
-        values = (tokens * self.scale + self.middle)[..., self.seen_size : -1]
+        values = (tokens * self.scale + self.middle)[..., self.seen_size : self.ending]
         actions: Tensor = values.unflatten(-1, (self.chunk, self.action_size))
         places = actions[..., : self.moves]
         before = torch.cat([torch.zeros_like(places[..., :1, :]), places[..., :-1, :]], dim=-2)
@@ -141,7 +154,8 @@ class PolicyTokens:
         """Actions (..., K, A) -> their part of a token, (..., K A); the inverse of `actions`."""
         places = actions[..., : self.moves].cumsum(-2)
         written = torch.cat([places, actions[..., self.moves :]], dim=-1).flatten(-2)
-        return (written - self.middle[self.seen_size : -1]) / self.scale[self.seen_size : -1]
+        done = slice(self.seen_size, self.ending)
+        return (written - self.middle[done]) / self.scale[done]
 
     def written(self, token: Tensor, actions: Tensor) -> Tensor:
         """Tokens (B, 1, D) with actions (B, K, A) in them, which the episode outlasts.
@@ -155,18 +169,18 @@ class PolicyTokens:
                 f"actions have shape {tuple(actions.shape)}, expected {(len(token), self.chunk, self.action_size)}:"
                 " episodes, steps between two looks, values of an action"
             )
-        goes_on = (-self.middle[-1:] / self.scale[-1:]).expand(len(token), 1)
+        goes_on = (-self.middle[self.ending :] / self.scale[self.ending :]).expand(len(token), -1)
         deeds = torch.cat([self.deeds(actions), goes_on], dim=-1)[:, None]
         return torch.cat([token[..., : self.seen_size], deeds], dim=-1)
 
     def over(self, tokens: Tensor) -> Tensor:
         """Tokens (..., D) -> (...), the share of the chunk that comes after the end, about 0 to 1."""
-        return tokens[..., -1] * self.scale[-1] + self.middle[-1]
+        return tokens[..., self.ending] * self.scale[self.ending] + self.middle[self.ending]
 
     def table(self, traces: Sequence[Trace]) -> Table:
         """The episodes as one table to cut sequences from. Before its beginning and after its end nothing moves."""
         before, after = self.chunk - 1, (AFTER + 1) * self.chunk
-        seen, actions, jolted, starts, row = [], [], [], [], 0
+        seen, actions, ways, clear, jolted, starts, row = [], [], [], [], [], [], 0
         for trace in traces:
             length = len(trace.actions)
             steps = torch.arange(-before, length + after).clamp(0, length - 1)
@@ -174,15 +188,22 @@ class PolicyTokens:
             seen.append(values[steps])
             still = trace.actions.new_zeros(1, self.action_size)
             actions.append(torch.cat([still.expand(before, -1), trace.actions, still.expand(after, -1)]))
+            way, there = _way(trace.actions, self.moves)
+            ways.append(torch.cat([way[:1].expand(before, -1), way, 0 * way[:1].expand(after, -1)]))
             shaken = torch.zeros(before + length + after, dtype=torch.bool)
             shaken[[before + step for step in trace.jolts]] = True
             jolted.append(shaken)
+            moved = torch.cat([torch.zeros(1), shaken[before:].cumsum(0)])
+            calm = moved[(there - 1).clamp(min=0)] <= moved[:length]
+            clear.append(torch.cat([calm[:1].expand(before), calm, calm.new_ones(after)]))
             starts.append(row + before)
             row += before + length + after
         return Table(
             self,
             (torch.cat(seen) - self.middle[: self.seen_size]) / self.scale[: self.seen_size],
             torch.cat(actions),
+            torch.cat(ways)[:, : self.moves * self.waypoint] / self.scale[self.ending + 1 :],
+            torch.cat(clear),
             torch.cat(jolted),
             torch.tensor(starts),
             torch.tensor([len(trace.actions) for trace in traces]),
@@ -193,12 +214,15 @@ class PolicyTokens:
 class Table:
     """Episodes row by row: seen (R, F) of unit size, actions (R, A) as they were; starts, lengths: (E,), in rows.
 
-    jolted: (R,) bool, steps in which the hand was moved by something that had not been seen.
+    ways: (R, M) of unit size, the waypoints, M 0 without. clear: (R,) bool, whether nothing moved the hand on the way
+    there. jolted: (R,) bool, steps in which the hand was moved by something that had not been seen.
     """
 
     tokens: PolicyTokens
     seen: Tensor
     actions: Tensor
+    ways: Tensor
+    clear: Tensor
     jolted: Tensor
     starts: Tensor
     lengths: Tensor
@@ -219,13 +243,15 @@ class Table:
         row = self.starts[episodes][:, None] + torch.minimum(step, length + (AFTER - 1) * chunk)
         rows = row[..., None] + torch.arange(chunk)
         late = (step[..., None] + torch.arange(chunk) >= length[..., None]).float().mean(-1, keepdim=True)
-        over = (late - self.tokens.middle[-1]) / self.tokens.scale[-1]
-        values = torch.cat([self.seen[row], self.tokens.deeds(self.actions[rows]), over], dim=-1)
+        ending = self.tokens.ending
+        over = (late - self.tokens.middle[ending]) / self.tokens.scale[ending]
+        values = torch.cat([self.seen[row], self.tokens.deeds(self.actions[rows]), over, self.ways[row]], dim=-1)
         begins = torch.zeros(*step.shape, 1)
         begins[:, 0, 0] = torch.where(first <= 0, 1 + first / chunk, 0.0)
         mask = real[..., None].repeat(1, 1, values.shape[-1])
         mask[..., : self.tokens.seen_size] &= (step < length)[..., None]  # nobody looked after the end
         mask[..., self.tokens.seen_size :] &= ~self.jolted[rows[..., :-1]].any(-1, keepdim=True)
+        mask[..., ending + 1 :] &= self.clear[row][..., None]
         return Batch(values, begins, mask)
 
     def draw(self, count: int, tokens: int, begin: float, generator: torch.Generator) -> Batch:
@@ -243,3 +269,17 @@ def _led(moves: Tensor, chunk: int) -> Tensor:
     """Moves (T, A) -> where up to `chunk` of them have led, from every step on, (n, A)."""
     places = torch.cat([torch.zeros_like(moves[:1]), moves.cumsum(0)])
     return torch.cat([places[k:] - places[:-k] for k in range(1, min(chunk, len(moves)) + 1)])
+
+
+def _way(actions: Tensor, moves: int) -> tuple[Tensor, Tensor]:
+    """Where the moves of actions (T, A) lead until a value that is no move changes, (T, moves), and when that is, (T,).
+
+    It changes where it crosses the middle of its range. Without any change, or after the last, until the end.
+    """
+    others, steps = actions[:, moves:], torch.arange(len(actions))
+    high = others > (others.amax(0) + others.amin(0)) / 2 if others.shape[1] else others.bool()
+    changes = (high[1:] != high[:-1]).any(1).nonzero()[:, 0] + 1
+    changes = torch.cat([changes, torch.tensor([len(actions)])])
+    there = changes[torch.searchsorted(changes, steps)]
+    places = torch.cat([torch.zeros_like(actions[:1, :moves]), actions[:, :moves].cumsum(0)])
+    return places[there] - places[steps], there

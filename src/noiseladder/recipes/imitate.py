@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from noiseladder.training.durable import check_writable, replace_file
 from .trained_swap import STEPS, load_drawing, load_policy
 
 ENLARGED = 3  # times, so that a film of small pictures can be watched
+CAPTION = 18  # pixels above it, which say what is shown
+FILMED = ("simulator, ", "imagined, ")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
     finally:
         world.close()
     if options.video is not None:
-        large = [frame.repeat(ENLARGED, 0).repeat(ENLARGED, 1) for frame in frames]
+        shown = [f"{where}{camera} camera" for where in (FILMED if options.dream else ("",)) for camera in CAMERAS]
+        above = captions(shown, ENLARGED * frames[0].shape[1])
+        large = [np.concatenate([above, frame.repeat(ENLARGED, 0).repeat(ENLARGED, 1)]) for frame in frames]
         replace_file(options.video, lambda path: write_video(path, large, 2 * STEPS_PER_SECOND))
         print(f"wrote {options.video}")
 
@@ -159,6 +164,17 @@ def side_by_side(
         other = both[min((step + 1) // tokens.chunk, len(both) - 1)]
         frames.append(np.concatenate([frame, np.full((len(frame), 4, 3), 255, np.uint8), other], axis=1))
     return frames + frames[-1:] * still
+
+
+def captions(texts: Sequence[str], width: int) -> NDArray[np.uint8]:
+    """A white strip (CAPTION, width, 3) with each text above its share of the width."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    strip = Image.new("RGB", (width, CAPTION), "white")
+    brush, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    for number, text in enumerate(texts):
+        brush.text(((number + 0.5) * width / len(texts), CAPTION / 2), text, "black", font, anchor="mm")
+    return np.asarray(strip)
 
 
 def _lying(places: Arrangement) -> str:

@@ -20,7 +20,6 @@ from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.objective import DiffusionForcing
-from noiseladder.diffusion.training_levels import clean
 from noiseladder.imitation.clutter import clutter
 from noiseladder.imitation.demonstrations import LIST, Recording, demonstrations, record
 from noiseladder.imitation.drawing import Drawing, can_draw, learn_to_draw
@@ -72,6 +71,8 @@ class Swap(TrainingOptions):
     """Actions in a token."""
     moves: int = 3
     """How many of an action's first values are moves that add up; 0 for actions that are places."""
+    waypoint: bool = True
+    """Whether to ask, with the actions, for the place where the gripper is next opened or closed."""
     tokens: int = 44
     """Tokens in a sequence; an episode has about 38."""
     start: Path | None = None
@@ -129,7 +130,7 @@ def experiment(options: Swap) -> Experiment:
         )
     traces = [trace_of(episode, eyes) for episode in shown]
     held_out, traces = traces[: options.held_out], traces[options.held_out :]
-    tokens = begun.tokens if begun else PolicyTokens.fit(traces, options.chunk, options.moves)
+    tokens = begun.tokens if begun else PolicyTokens.fit(traces, options.chunk, options.moves, options.waypoint)
     if options.spoiled:
         worse = (spoiled(episode, number) for number, episode in enumerate(shown) if number >= options.held_out)
         traces = [*traces, *(trace_of(episode, eyes) for episode in worse)]
@@ -175,7 +176,7 @@ def experiment(options: Swap) -> Experiment:
 def begin_with(run: Path, options: Swap) -> PolicyKnowledge:
     """What the policy of another run knows. Raises ValueError where there is none, or one of other sizes."""
     folder, recipe = open_run(run, {}, "swap", (WEIGHTS, KNOWLEDGE))
-    for name in ("width", "layers", "blocks", "chunk", "moves"):
+    for name in ("width", "layers", "blocks", "chunk", "moves", "waypoint"):
         if recipe[name] != getattr(options, name):
             raise ValueError(
                 f"--start {run} was trained with --{name} {recipe[name]}, expected {getattr(options, name)}: give the"
@@ -187,6 +188,7 @@ def begin_with(run: Path, options: Swap) -> PolicyKnowledge:
 def objective(options: Swap, tokens: PolicyTokens) -> DiffusionForcing:
     """What a lesson remembers and what it asks for."""
     counts = SensesCount(tokens, options.senses)
+    all_of_it = Remembered(tokens, noisy=0.0, forgotten=0.0, blind=0.0, unaware=0.0)
     match options.lesson:
         case Lesson.FORCING:
             return DiffusionForcing(
@@ -198,9 +200,9 @@ def objective(options: Swap, tokens: PolicyTokens) -> DiffusionForcing:
         case Lesson.MEMORYLESS:
             return DiffusionForcing(Asked(tokens, 0.0, 0.0, 0.0, 0.5), counts)
         case Lesson.CLONING:
-            return DiffusionForcing(clean, counts, query_levels=Means(tokens), query_share=1.0)
+            return DiffusionForcing(all_of_it, counts, query_levels=Means(tokens), query_share=1.0)
         case Lesson.TEACHER_FORCED:
-            return DiffusionForcing(clean, counts, query_levels=Asked(tokens, 0.2, 0.0, 0.0, 0.5), query_share=1.0)
+            return DiffusionForcing(all_of_it, counts, query_levels=Asked(tokens, 0.2, 0.0, 0.0, 0.5), query_share=1.0)
 
 
 def learn_drawing(shown: Sequence[Episode], eyes: dict[str, Eye], tokens: PolicyTokens, options: Swap) -> Drawing:

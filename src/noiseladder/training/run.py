@@ -28,6 +28,7 @@ from .weights import load_weights, save_tensors
 
 INTERRUPTED = 130
 """What a shell calls the exit status of a program stopped by Ctrl-C."""
+BEFORE_TRAINING = "stopped before the first step: what was prepared in the cache is kept; to go on, repeat the command"
 
 
 def run(
@@ -42,14 +43,15 @@ def run(
 
     make: called with seeded random numbers. name: of the recipe. resume: go on from the last checkpoint in the
     folder; the weights become the same, bit for bit, as if the run had never stopped.
-    Ctrl-C and SIGTERM write a checkpoint and raise KeyboardInterrupt with a sentence on how to go on.
+    While it trains, Ctrl-C and SIGTERM write a checkpoint and raise KeyboardInterrupt with a sentence on how to go on;
+    before and after that they stop it at once.
     Raises ValueError for a folder that holds a run already or in which another process trains, nothing to resume, a
     damaged checkpoint or one of another recipe, and for a loss that is not finite; OSError for a full disk, which harms
     no earlier checkpoint.
     """
     recipe = {"recipe": name, **to_json(options)}
     device = find_device(options.device)
-    with joined_ranks(device) as ranks, stop_requests() as stop_asked, ExitStack() as closing:
+    with joined_ranks(device) as ranks, ExitStack() as closing:
         check_folder(folder, recipe, resume)
         ranks.wait()  # nobody writes before everybody has looked
         if ranks.first:
@@ -57,7 +59,10 @@ def run(
             sweep(folder)
             sweep(folder / "checkpoints")
         # What cannot be made leaves nothing behind that looks like a run.
-        training, experiment = start_or_restore(make, options, folder, recipe, ranks)
+        try:
+            training, experiment = start_or_restore(make, options, folder, recipe, ranks)
+        except KeyboardInterrupt as stopped:  # with a sentence where something else was trained first
+            raise stopped if stopped.args else KeyboardInterrupt(BEFORE_TRAINING) from None
         if ranks.first:
             replace_text(folder / "recipe.json", json.dumps(recipe, indent=2) + "\n")
             if experiment.files is not None:
@@ -72,23 +77,24 @@ def run(
             progress = Progress(sys.stderr, options.steps, training.steps_done)
             closing.callback(progress.close)
             print(greeting(training, folder, ranks), file=sys.stderr)
-        for report in training:
-            for sink in sinks:
-                sink.add(report)
-            if ranks.first:
-                progress.add(report)
-            stopping = ranks.any(stop_asked(), device)
-            if stopping or training.done or training.steps_done % options.checkpoint_every == 0:
-                save(folder, training, recipe, sinks)
-            if stopping and not training.done:
-                if not ranks.first:
-                    raise SystemExit(INTERRUPTED)  # the first rank speaks for all
-                progress.close()
-                write_report(folder, recipe, training.threads)
-                raise KeyboardInterrupt(
-                    f"stopped at step {training.steps_done} of {options.steps}, all of it saved in {folder}; to go"
-                    " on, repeat the command with --resume"
-                )
+        with stop_requests() as stop_asked:
+            for report in training:
+                for sink in sinks:
+                    sink.add(report)
+                if ranks.first:
+                    progress.add(report)
+                stopping = ranks.any(stop_asked(), device)
+                if stopping or training.done or training.steps_done % options.checkpoint_every == 0:
+                    save(folder, training, recipe, sinks)
+                if stopping and not training.done:
+                    if not ranks.first:
+                        raise SystemExit(INTERRUPTED)  # the first rank speaks for all
+                    progress.close()
+                    write_report(folder, recipe, training.threads)
+                    raise KeyboardInterrupt(
+                        f"stopped at step {training.steps_done} of {options.steps}, all of it saved in {folder}; to go"
+                        " on, repeat the command with --resume"
+                    )
         # Also when there was nothing left to do: the run may have been killed just before its weights were written.
         save_kept(folder, training, recipe)
         if ranks.first:
