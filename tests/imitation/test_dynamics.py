@@ -15,9 +15,12 @@ from noiseladder.networks import MinGRUNetwork
 CHUNK = 3
 
 
-def policy(**options):
+def policy(waypoint=False, **options):
     """One of random weights that looks through no eye: what it senses is given."""
-    tokens = PolicyTokens(("front", "side", "state"), (5, 5, 4), CHUNK, 2, torch.zeros(21), torch.full((21,), 0.5))
+    size = 21 + 2 * waypoint
+    tokens = PolicyTokens(
+        ("front", "side", "state"), (5, 5, 4), CHUNK, 2, torch.zeros(size), torch.full((size,), 0.5), 2, waypoint
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = MinGRUNetwork(tokens.size, 32, 2, condition_size=1, parts=tokens.parts)
@@ -127,3 +130,18 @@ def test_actions_of_another_shape_are_refused():
         foresee(who, before, torch.zeros(1, 4, 2))
     with pytest.raises(ValueError, match=r"actions have shape"):
         who.watch(before, torch.zeros(1, CHUNK, 3))
+
+
+def test_a_forward_model_does_not_know_where_the_deeds_were_to_lead():
+    """The waypoint of what was done is not known: whatever stands in its place changes nothing."""
+    who, levels = policy(waypoint=True), []
+    observe = who.denoiser.observe
+    who.denoiser.observe = lambda token, begins, state, level: (
+        levels.append(level) or observe(token, begins, state, level)
+    )
+    before = {"front": torch.zeros(1, 5), "side": torch.zeros(1, 5), "state": torch.zeros(1, 4)}
+    foresee(who, before, torch.zeros(1, CHUNK, 2))
+    assert levels[0][..., -2:].min() == 1
+    assert levels[0][..., :-2].max() == 0
+    found = infer_actions(who, before, before, samples=4)
+    assert found.actions.shape == (4, CHUNK, 2)

@@ -252,7 +252,20 @@ def test_what_is_felt_has_to_be_senses():
         who.imagine(1, felt=lambda before, actions, after: {**after, "state": after["state"] * math.nan})
 
 
-def test_a_waypoint_is_answered_and_not_remembered():
+def test_what_is_not_felt_stays_as_it_was_imagined():
+    def imagined(felt):
+        who = policy()
+        who.act(observation(0))
+        return who.imagine(2, felt=felt)
+
+    plain = imagined(None)
+    some = imagined(lambda before, actions, after: {"state": after["state"]})
+    torch.testing.assert_close(some.seen["front"], plain.seen["front"])
+    torch.testing.assert_close(some.actions, plain.actions)
+
+
+def going_to_a_place():
+    """A policy whose tokens end with a waypoint."""
     plain = knowledge()
     tokens = PolicyTokens(
         ("front", "side", "state"), (10, 10, 4), CHUNK, 2, torch.zeros(33), torch.full((33,), 0.5), 2, waypoint=True
@@ -262,7 +275,39 @@ def test_a_waypoint_is_answered_and_not_remembered():
         network = MinGRUNetwork(tokens.size, 16, 1, condition_size=1, parts=tokens.parts)
         for parameter in network.parameters():  # output weights begin at zero, where nothing depends on anything
             torch.nn.init.normal_(parameter, std=0.2)
-    who = Policy(Denoiser(network, Cosine()).eval(), PolicyKnowledge(tokens, plain.eyes), steps=2)
+    return Policy(Denoiser(network, Cosine()).eval(), PolicyKnowledge(tokens, plain.eyes), steps=2)
+
+
+def test_a_waypoint_is_unknown_to_the_look_and_the_memory_of_a_dream(monkeypatch):
+    who = going_to_a_place()
+    who.act(observation(0))
+    rungs, kept = [], []
+    denoised, observe = who.denoised, who.denoiser.observe
+
+    def down(token, noise, levels, *others):
+        rungs.append(torch.stack([level[0, 0] for level in levels]))
+        return denoised(token, noise, levels, *others)
+
+    def remembered(token, condition, state, levels, noise):
+        kept.append(levels[0, 0])
+        return observe(token, condition, state, levels, noise)
+
+    monkeypatch.setattr(who, "denoised", down)
+    monkeypatch.setattr(who.denoiser, "observe", remembered)
+    who.imagine(2, steps=2)
+    looks, deeds = torch.stack(rungs[::2]), torch.stack(rungs[1::2])
+    assert looks[..., :24].unique().tolist() == [0, 0.5, 1]
+    assert looks[..., 24:].min() == 1
+    assert deeds[..., :24].max() == 0
+    assert torch.equal(deeds[..., -1], deeds[..., 24])
+    assert deeds[..., 24:].unique().tolist() == [0, 0.5, 1]
+    assert torch.stack(kept)[..., -2:].min() == 1
+    assert torch.stack(kept)[..., :-2].max() == 0
+
+
+def test_a_waypoint_is_answered_and_not_remembered():
+    who = going_to_a_place()
+    tokens = who.knowledge.tokens
     assert who.act(observation(0)).shape == (CHUNK, 2)
     states = []
     for change, where in ((0.0, -1), (1.0, -1), (1.0, -4)):

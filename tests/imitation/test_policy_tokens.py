@@ -146,6 +146,26 @@ def test_a_waypoint_is_where_the_gripper_changes_next_and_then_the_end():
     assert counts.all()
 
 
+def test_a_value_changes_at_the_middle_of_its_range_and_not_where_it_trembles():
+    wide = replace(grabbing(), actions=grabbing().actions + torch.tensor([0.0, 0.0, 2.0]))
+    tokens = PolicyTokens.fit([wide], CHUNK, moves=2, waypoint=True)
+    way, _ = waypoints(tokens.table([wide]), tokens, [0, 3, 4])
+    torch.testing.assert_close(way[:, 0], torch.tensor([0.4, 0.1, 0.0]))
+    shaking = wide.actions.clone()
+    shaking[:, 2] = 3 + 1e-3 * torch.randn(12, generator=torch.Generator().manual_seed(0))
+    way, _ = waypoints(tokens.table([replace(wide, actions=shaking)]), tokens, [0, 3, 10])
+    torch.testing.assert_close(way[:, 0], torch.tensor([1.2, 0.9, 0.2]))
+
+
+def test_waypoints_are_of_unit_size_and_reach_before_the_beginning():
+    tokens = PolicyTokens.fit([grabbing()], CHUNK, moves=2, waypoint=True)
+    table = tokens.table([replace(grabbing(), jolts=(1,))])
+    assert float(table.ways[2:14, 0].std(correction=0)) == pytest.approx(1)
+    way, counts = waypoints(table, tokens, [-2, -1, 2])
+    torch.testing.assert_close(way[:, 0], torch.tensor([0.4, 0.4, 0.2]))
+    assert counts.tolist() == [False, False, True]
+
+
 def test_a_waypoint_does_not_count_where_the_hand_was_moved_on_the_way():
     tokens = PolicyTokens.fit([grabbing()], CHUNK, moves=2, waypoint=True)
     table = tokens.table([replace(grabbing(), jolts=(7,))])

@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from noiseladder.data.episodes import Episode
 from noiseladder.data.npz_episodes import write_npz_episode
 from noiseladder.imitation import Observation
+from noiseladder.imitation.policy_knowledge import PolicyKnowledge
 from noiseladder.imitation.policy_tokens import PolicyTokens
 from noiseladder.recipes import swap
 from noiseladder.recipes.imitate import Imitate, imitate, load_policy
@@ -52,14 +55,20 @@ def test_a_run_folder_holds_all_that_acting_needs(folder):
     assert np.isfinite(policy.act(Observation({"front": None, "side": None}, seen.state))).all()
 
 
+@pytest.mark.parametrize("waypoint", [False, True])
 @pytest.mark.parametrize("lesson", list(swap.Lesson))
-def test_every_lesson_asks_for_actions_and_only_ours_for_a_noisy_past(lesson):
-    tokens = PolicyTokens(("front", "state"), (5, 2), 2, 2, torch.zeros(12), torch.ones(12))
+def test_every_lesson_asks_for_actions_and_only_ours_for_a_noisy_past(lesson, waypoint):
+    size = 12 + 2 * waypoint
+    tokens = PolicyTokens(("front", "state"), (5, 2), 2, 2, torch.zeros(size), torch.ones(size), 2, waypoint)
     made = swap.objective(replace(OPTIONS, lesson=lesson), tokens)
     past = made.draw_levels(64, 6, torch.Generator().manual_seed(0))
     asked = past if made.query_levels is None else made.query_levels(64, 6, torch.Generator().manual_seed(1))
-    assert asked.shape == (64, 6, 12)
-    assert (asked[..., -1] == 1).float().mean() >= 0.5
+    assert asked.shape == (64, 6, size)
+    if waypoint:  # it has the level of the actions where it is asked for, and is not remembered
+        assert torch.equal(asked[..., 12:], asked[..., 11:12].expand(-1, -1, 2))
+        assert lesson is swap.Lesson.MEMORYLESS or float(past[..., 12:].min()) == 1
+        past = past[..., :12]
+    assert (asked[..., -1] == 1).float().mean() > 0.4  # half or all of 384
     if lesson in (swap.Lesson.CLONING, swap.Lesson.TEACHER_FORCED):
         assert float(past.max()) == 0
     noisy = (asked[..., -1] > 0) & (asked[..., -1] < 1)
@@ -151,3 +160,23 @@ def test_bad_options_are_said_before_anything_is_loaded(tmp_path, options, sente
 def test_held_out_leaves_something_to_learn_from():
     with pytest.raises(ValueError, match="held_out is 4, expected 1 to 3"):
         swap.experiment(replace(OPTIONS, held_out=4))
+
+
+def test_a_waypoint_is_the_default_and_a_start_has_to_agree_about_it(folder):
+    assert PolicyKnowledge.load(folder).tokens.waypoint
+    with pytest.raises(ValueError, match="was trained with --waypoint: give the same"):
+        swap.begin_with(folder, replace(OPTIONS, waypoint=False))
+    assert swap.begin_with(folder, OPTIONS).tokens.waypoint
+
+
+def test_a_run_from_before_the_waypoint_can_be_gone_on_from_without_one(folder, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    known = PolicyKnowledge.load(old)
+    PolicyKnowledge(replace(known.tokens, waypoint=False), known.eyes).save(old)
+    recipe = json.loads((old / "recipe.json").read_text())
+    del recipe["waypoint"]
+    (old / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(ValueError, match="was trained with --no-waypoint: give the same"):
+        swap.begin_with(old, OPTIONS)
+    assert not swap.begin_with(old, replace(OPTIONS, waypoint=False)).tokens.waypoint

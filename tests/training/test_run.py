@@ -156,7 +156,7 @@ def test_what_is_prepared_can_be_stopped_at_once(tmp_path: Path) -> None:
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it from the start
     try:
-        with pytest.raises(KeyboardInterrupt, match=r"before the first step: .* repeat the command"):
+        with pytest.raises(KeyboardInterrupt, match=r"prepared to train: .* repeat the command"):
             start(folder, make=make)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

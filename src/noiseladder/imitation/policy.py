@@ -29,7 +29,10 @@ Trust = Callable[[Mapping[str, float]], Mapping[str, float]]
 """From how surprising each sense is, in usual deviations, to the level at which it is read."""
 
 Felt = Callable[[Mapping[str, Tensor], Tensor, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""(senses before, actions (B, K, A) since then, senses imagined after them) -> senses that agree with both."""
+"""(senses before, actions (B, K, A) since then, senses imagined after them) -> senses that agree with both.
+
+A sense that is left out stays as it was imagined.
+"""
 
 Level = float | Mapping[str, float] | Trust
 ENDED = 0.5  # of a chunk lies after the end
@@ -169,13 +172,15 @@ class Policy:
                 noise = self.cooled(draw_noise(self.generators, (episodes, 1, tokens.size)))
                 token = self.denoised(torch.zeros_like(noise), noise, looking, begins, state)
                 if felt is not None and before is not None:
+                    imagined = {name: values[:, 0] for name, values in tokens.seen(token).items()}
                     told = felt(
                         {name: values[:, 0] for name, values in tokens.seen(before).items()},
                         tokens.actions(before)[:, 0],
-                        {name: values[:, 0] for name, values in tokens.seen(token).items()},
+                        imagined,
                     )
+                    told = {**imagined, **told}
                     self.check(told, None)
-                    known, _ = tokens.known(dict(told))
+                    known, _ = tokens.known(told)
                     token = torch.cat([known[..., : tokens.seen_size], token[..., tokens.seen_size :]], dim=-1)
                 # Actions begin from the noise they had.
                 doubt = draw_noise(self.generators, tuple(token.shape))

@@ -1,7 +1,7 @@
 """A token of a policy is what is seen and what is done next: the cameras, the state, a chunk of actions, the end.
 
 Each sense is a part of the token with a noise level of its own, and so are the actions: a camera that is missing is
-its part at level 1, acting is denoising the last part while the others are known.
+its part at level 1, acting is denoising the actions, and perhaps a waypoint after them, while the senses are known.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PolicyTokens:
     A token: the senses, K actions, how many of them come after the end, and the waypoint. Moves are written as where
     they have led since the token began: what has to be right within a centimetre is the place that a hand comes to, and
     small errors of single moves would add up. The waypoint is asked for with the actions and never remembered, as
-    nobody knows it before it is reached: all the way there it teaches the one thing that matters, where to close.
+    nobody knows it before it is reached: on the way there it teaches what matters, where to close.
     """
 
     senses: tuple[str, ...]
@@ -78,8 +78,10 @@ class PolicyTokens:
             led = torch.cat([_led(trace.actions[:, :moves], chunk) for trace in traces])
             scale[-1][:moves] = led.std(0).clamp(min=1e-6)
         waypoint = waypoint and moves > 0  # actions that are places say themselves where they lead
-        ways = torch.cat([_way(trace.actions, moves)[0] for trace in traces])[:, : moves * waypoint]
-        way_scale = (ways - ways.mean(0)).square().mean(0).sqrt().clamp(min=1e-6)
+        ways = torch.cat([_way(trace.actions, moves, scale[-1][moves:])[0] for trace in traces])[:, : moves * waypoint]
+        way_scale = (ways - ways.mean(0)).square().mean(0).sqrt()
+        if waypoint:
+            way_scale = way_scale.clamp(min=SMALLEST_SCALE * float(way_scale.max()) + 1e-6)
         # Zero stays zero: it is what is done when nothing is.
         return cls(
             senses,
@@ -188,7 +190,8 @@ class PolicyTokens:
             seen.append(values[steps])
             still = trace.actions.new_zeros(1, self.action_size)
             actions.append(torch.cat([still.expand(before, -1), trace.actions, still.expand(after, -1)]))
-            way, there = _way(trace.actions, self.moves)
+            usual = self.scale[self.seen_size + self.moves : self.seen_size + self.action_size]
+            way, there = _way(trace.actions, self.moves, usual)
             ways.append(torch.cat([way[:1].expand(before, -1), way, 0 * way[:1].expand(after, -1)]))
             shaken = torch.zeros(before + length + after, dtype=torch.bool)
             shaken[[before + step for step in trace.jolts]] = True
@@ -234,7 +237,8 @@ class Table:
         0 for all others: a memory which reaches back to the beginning differs from one that does not, and a token
         whose first steps come before the beginning from one in which somebody waits. The mask (B, T, D) of the senses
         ends with the episode, that of the actions a token later; nor do actions count that answer to a jolt within
-        their own token: whoever learned from them would answer to jolts that never came.
+        their own token: whoever learned from them would answer to jolts that never came. A waypoint does not count
+        where a jolt comes before it is reached: where the moves led is not where they were meant to lead.
         """
         chunk = self.tokens.chunk
         step = first[:, None] + chunk * torch.arange(tokens)
@@ -271,13 +275,17 @@ def _led(moves: Tensor, chunk: int) -> Tensor:
     return torch.cat([places[k:] - places[:-k] for k in range(1, min(chunk, len(moves)) + 1)])
 
 
-def _way(actions: Tensor, moves: int) -> tuple[Tensor, Tensor]:
+def _way(actions: Tensor, moves: int, usual: Tensor) -> tuple[Tensor, Tensor]:
     """Where the moves of actions (T, A) lead until a value that is no move changes, (T, moves), and when that is, (T,).
 
-    It changes where it crosses the middle of its range. Without any change, or after the last, until the end.
+    It changes where it crosses the middle of its range, if that is wider than its usual deviation (A - moves,): what
+    trembles about one value does not change. Without any change, or after the last, until the end.
     """
     others, steps = actions[:, moves:], torch.arange(len(actions))
-    high = others > (others.amax(0) + others.amin(0)) / 2 if others.shape[1] else others.bool()
+    high = others.bool()
+    if others.shape[1]:
+        highest, lowest = others.amax(0), others.amin(0)
+        high = (others > (highest + lowest) / 2) & (highest - lowest > usual)
     changes = (high[1:] != high[:-1]).any(1).nonzero()[:, 0] + 1
     changes = torch.cat([changes, torch.tensor([len(actions)])])
     there = changes[torch.searchsorted(changes, steps)]

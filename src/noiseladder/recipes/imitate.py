@@ -92,7 +92,7 @@ def imitate(run: Path, options: Annotated[Imitate, Parameter(name="*")] = Imitat
     finally:
         world.close()
     if options.video is not None:
-        shown = [f"{where}{camera} camera" for where in (FILMED if options.dream else ("",)) for camera in CAMERAS]
+        shown = [f"{where}{camera}" for where in (FILMED if options.dream else ("",)) for camera in CAMERAS]
         above = captions(shown, ENLARGED * frames[0].shape[1])
         large = [np.concatenate([above, frame.repeat(ENLARGED, 0).repeat(ENLARGED, 1)]) for frame in frames]
         replace_file(options.video, lambda path: write_video(path, large, 2 * STEPS_PER_SECOND))

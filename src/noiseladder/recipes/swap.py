@@ -72,7 +72,8 @@ class Swap(TrainingOptions):
     moves: int = 3
     """How many of an action's first values are moves that add up; 0 for actions that are places."""
     waypoint: bool = True
-    """Whether to ask, with the actions, for the place where the gripper is next opened or closed."""
+    """Whether to ask, with the actions, for the place where a value that is no move changes next: where the gripper is
+    opened or closed. Not where actions are places (--moves 0)."""
     tokens: int = 44
     """Tokens in a sequence; an episode has about 38."""
     start: Path | None = None
@@ -176,13 +177,17 @@ def experiment(options: Swap) -> Experiment:
 def begin_with(run: Path, options: Swap) -> PolicyKnowledge:
     """What the policy of another run knows. Raises ValueError where there is none, or one of other sizes."""
     folder, recipe = open_run(run, {}, "swap", (WEIGHTS, KNOWLEDGE))
-    for name in ("width", "layers", "blocks", "chunk", "moves", "waypoint"):
+    known = PolicyKnowledge.load(folder)
+    for name in ("width", "layers", "blocks", "chunk", "moves"):
         if recipe[name] != getattr(options, name):
             raise ValueError(
                 f"--start {run} was trained with --{name} {recipe[name]}, expected {getattr(options, name)}: give the"
                 " same to both"
             )
-    return PolicyKnowledge.load(folder)
+    if known.tokens.waypoint != (options.waypoint and options.moves > 0):
+        told = "--waypoint" if known.tokens.waypoint else "--no-waypoint"
+        raise ValueError(f"--start {run} was trained with {told}: give the same to both")
+    return known
 
 
 def objective(options: Swap, tokens: PolicyTokens) -> DiffusionForcing:

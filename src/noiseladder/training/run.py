@@ -28,7 +28,10 @@ from .weights import load_weights, save_tensors
 
 INTERRUPTED = 130
 """What a shell calls the exit status of a program stopped by Ctrl-C."""
-BEFORE_TRAINING = "stopped before the first step: what was prepared in the cache is kept; to go on, repeat the command"
+BEFORE_TRAINING = "stopped while it prepared to train: what is finished of that is kept; to go on, repeat the command"
+AFTER_TRAINING = (
+    "stopped after the last step, the weights are saved; for what is missing, repeat the command with --resume"
+)
 
 
 def run(
@@ -99,7 +102,10 @@ def run(
         save_kept(folder, training, recipe)
         if ranks.first:
             progress.close()
-        show(folder, training, experiment, make, recipe)
+        try:
+            show(folder, training, experiment, make, recipe)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(AFTER_TRAINING) from None
         ranks.wait()
 
 
