@@ -1,18 +1,21 @@
-"""Four ways to train one network of a video world on one budget, dreamt far beyond a training sequence.
+"""Ways to train one network of a video world on one budget, dreamt far beyond a training sequence.
 
-    .venv/bin/python benchmarks/video_regimes.py RUN [--steps 500] [--frames 960] [--folder DIR] [--picture FILE]
+    .venv/bin/python benchmarks/video_regimes.py RUN [--pasts] [--steps 500] [--frames 960] [--folder DIR]
+        [--picture FILE]
 
 RUN is a folder of `noiseladder train video`: its data and autoencoder are used, its weights are not. Each regime trains
 a network of the recipe's size from the same random weights on the same batches; only the levels in training differ, and
-what may be done with them. A training that was stopped goes on, one that is done is not done again. Walks are recorded
-from seeds that no training saw. Ends in one flat line of JSON; the picture shows both curves of each.
+what may be done with them. With --pasts each of what is done against drift is measured alone, with the questions of
+Diffusion Forcing: a past that is noisy in training, one that is remembered as noisy in dreams, one that the model has
+dreamt. A training that was stopped goes on, one that is done is not done again. Walks are recorded from seeds that no
+training saw. Ends in one flat line of JSON; the picture shows both curves of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -48,12 +51,13 @@ Dream = Callable[[TrainedWorld, Denoiser, Tensor, Tensor, Tensor], Iterator[Tens
 
 @dataclass(frozen=True)
 class Regime:
-    """How it is trained, and how it then dreams."""
+    """How it is trained, and how it then dreams. as_in: the regime whose training it shares, itself without."""
 
     name: str
     objective: DiffusionForcing | OwnHistory
     dream: Dream
     colour: str
+    as_in: str = ""
 
 
 def next_frame(how: Dreaming) -> Dream:
@@ -111,6 +115,15 @@ REGIMES = (
         "C3",
     ),
 )
+DREAMT = 0.25  # of the sequences
+STILL, DIM = Dreaming(stabilization=0.0), Dreaming()
+PASTS = (
+    Regime("clean past", OwnHistory(0.0, clean), next_frame(STILL), "C0"),
+    Regime("noisy past", OwnHistory(0.0), next_frame(STILL), "C1"),
+    Regime("noisy past, dim in dreams", OwnHistory(0.0), next_frame(DIM), "C2", "noisy past"),
+    Regime("own dreams", OwnHistory(DREAMT, clean), next_frame(STILL), "C3"),
+    Regime("all three", OwnHistory(DREAMT), next_frame(DIM), "C4"),
+)
 
 
 @dataclass
@@ -167,13 +180,13 @@ def measured(
     return Curve(gain, torch.stack(blocks))
 
 
-def draw(curves: dict[str, Curve], floor: float, path: Path) -> None:
+def draw(regimes: Sequence[Regime], curves: dict[str, Curve], floor: float, path: Path) -> None:
     """Both curves of every regime."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     near, far = figure.subplots(1, 2)
-    for regime in REGIMES:
+    for regime in regimes:
         curve = curves[regime.name]
         near.plot(range(1, 65), curve.gain[:64], color=regime.colour, label=regime.name)
         middle = [BLOCK * (number + 0.5) for number in range(len(curve.drift))]
@@ -196,6 +209,7 @@ def main() -> None:
     """Train, dream, measure, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a `noiseladder train video`")
+    parser.add_argument("--pasts", action="store_true", help="what is done against drift, each alone")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--frames", type=int, default=960)
     parser.add_argument("--folder", type=Path, default=Path("runs/regimes"))
@@ -211,14 +225,16 @@ def main() -> None:
     floor = drift(block_statistics(frames[:, CONTEXT:].flatten(0, 1), BLOCK), block_statistics(known, BLOCK))
     real = max(floor.colour.mean().item(), floor.motion.mean().item())
     curves, figures = {}, {"real_walks": round(real, 3)}
-    print(f"\n{'':20}{'dB at 1':>9}{'4':>8}{'16':>8}{'64':>8}{'spreads, first block':>22}{'last':>8}")
-    for regime in REGIMES:
-        name = regime.name.replace(" ", "_")
-        denoiser = trained(regime, world, asked.run, asked.folder / name, asked.steps)
+    print(f"\n{'':26}{'dB at 1':>9}{'4':>8}{'16':>8}{'64':>8}{'spreads, first block':>22}{'last':>8}")
+    regimes = PASTS if asked.pasts else REGIMES
+    for regime in regimes:
+        name = regime.name.replace(",", "").replace(" ", "_")
+        folder = asked.folder / (regime.as_in or regime.name).replace(" ", "_")
+        denoiser = trained(regime, world, asked.run, folder, asked.steps)
         curve = curves[regime.name] = measured(regime, world, denoiser, frames, led, known)
         gains = [curve.gain[h - 1].item() for h in (1, 4, 16, 64)]
         print(
-            f"{regime.name:20}{gains[0]:9.2f}"
+            f"{regime.name:26}{gains[0]:9.2f}"
             + "".join(f"{gain:8.2f}" for gain in gains[1:])
             + f"{curve.drift[0].item():22.1f}{curve.drift[-1].item():8.1f}",
             flush=True,
@@ -226,9 +242,9 @@ def main() -> None:
         figures |= {f"{name}_gain_h{h}": round(gain, 3) for h, gain in zip((1, 4, 16, 64), gains)}
         figures |= {f"{name}_drift_first": round(curve.drift[0].item(), 3)}
         figures |= {f"{name}_drift_last": round(curve.drift[-1].item(), 3)}
-    print(f"{'real walks':20}{'':33}{real:22.1f}{real:8.1f}")
+    print(f"{'real walks':26}{'':33}{real:22.1f}{real:8.1f}")
     if asked.picture is not None:
-        draw(curves, real, asked.picture)
+        draw(regimes, curves, real, asked.picture)
     print(json.dumps(figures))
 
 
