@@ -233,11 +233,9 @@ class Policy:
 
     def remembering(self, levels: Tensor, deeds: float) -> Tensor:
         """Levels (B, 1, P) with the actions at `deeds` and a waypoint that is not known, as levels (B, 1, D)."""
-        tokens = self.knowledge.tokens
-        levels = levels.clone()
-        levels[..., len(tokens.senses) :] = 1.0
-        levels[..., len(tokens.senses)] = deeds
-        return tokens.spread(levels)
+        spread = self.acting(levels, deeds)
+        spread[..., self.knowledge.tokens.ending + 1 :] = 1.0
+        return spread
 
     def remembered(self, memory: int | None) -> State:
         """The state after the last `memory` tokens: read again, whatever was remembered when they were lived."""
