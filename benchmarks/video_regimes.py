@@ -218,6 +218,8 @@ def main() -> None:
     if asked.frames < BLOCK:
         parser.error(f"--frames is {asked.frames}, expected at least {BLOCK}, a block")
     world = load(asked.run)
+    if world.recipe.pixels:
+        parser.error(f"{asked.run} learned pixels: the regimes are compared on an autoencoder's vectors")
     length = CONTEXT + asked.frames
     walks = [walk for walk in real_walks(world.recipe, length, WALKS + OTHERS + 4, 0) if len(walk) == length]
     frames, led = stacked(walks[:WALKS])

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from noiseladder.cli import main
-from noiseladder.networks import SpatialNetwork
+from noiseladder.networks import ConvolutionalNetwork, SpatialNetwork
 from noiseladder.recipes import trained_world
 from noiseladder.recipes.evaluate import Evaluate, measure
 from noiseladder.recipes.real_walks import first_long, idle_actions, long_walk, real_walks
 from noiseladder.recipes.run_folders import find_run
+from noiseladder.recipes.video import halvings
 from noiseladder.recipes.video_data import VideoData, actions_of
 from noiseladder.training.tensors_file import read_tensors
 from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
@@ -152,6 +153,45 @@ def test_a_world_may_keep_the_places_of_a_frame(cached: Path, tmp_path: Path) ->
     model = world.model()
     model.reset(*world.beginnings[0], seed=0)
     assert model.step(1).shape == (64, 64, 3)
+
+
+def test_a_world_may_be_learned_without_an_autoencoder(
+    cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = list((cached / "cache" / "video").glob("autoencoder-*"))
+    run = tmp_path / "run"
+    assert main(train_video(run, pixels=2, depth=3, steps=1, dreamt=0)) == 0
+    assert list((cached / "cache" / "video").glob("autoencoder-*")) == before
+    assert not (run / "autoencoder.safetensors").exists()
+    world = trained_world.load(run)
+    assert isinstance(world.denoiser.network, ConvolutionalNetwork)
+    assert world.denoiser.network.unet.down[-1].first.in_channels == 2 * 2**3  # 64 pixels, down to 8
+    model = world.model()
+    model.reset(*world.beginnings[0], seed=0)
+    assert model.step(1).shape == (64, 64, 3)
+    trained_world.ship(run, tmp_path / "shipped")
+    assert trained_world.load(tmp_path / "shipped").codec.token_size == 3 * 64 * 64
+    capsys.readouterr()
+    assert main([*train_video(tmp_path / "student"), "--teacher", str(run)]) == 2
+    assert "learned pixels and has no head that could be taught alone" in capsys.readouterr().err
+    assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.slow
+def test_a_world_of_pixels_is_gone_on_with_and_dreamt_and_measured(cached: Path, tmp_path: Path) -> None:
+    run, figures = tmp_path / "run", tmp_path / "figures.json"
+    assert main(train_video(run, pixels=2)) == 0
+    assert main(["train", "video", "--resume", "--steps", "3", "--folder", str(run)]) == 0
+    assert main(["dream", str(run), "--frames", "3", "--gif", str(tmp_path / "dream.gif")]) == 0
+    options = ["--walks", "2", "--walk-frames", "50", "--predictions", "2", "--block", "5"]
+    assert main(["evaluate", str(run), *options, "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())["gain over copying, dB, h=16"]
+    assert found["real"] > 30 > found["dream"], "real frames are their own tokens: nothing but rounding is lost"
+
+
+@pytest.mark.parametrize(("size", "expected"), [(64, 3), (128, 4), (32, 2), (60, 2), (50, 1), (8, 0), (7, 0), (1, 0)])
+def test_a_frame_is_halved_down_to_about_eight_pixels(size: int, expected: int) -> None:
+    assert halvings(size) == expected
 
 
 def test_a_memory_may_grow_by_gru_layers(cached: Path, tmp_path: Path) -> None:
@@ -393,6 +433,9 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
         (train_video("{new}", dark=-1), "--dark is -1.0, expected a share, 0 to 1"),
         (train_video("{new}", unseen=7), "--unseen is 7.0, expected a share, 0 to 1"),
         (train_video("{new}", gru_layers=1), "--gru-layers are of a memory that keeps places: give --spatial too"),
+        ([*train_video("{new}", pixels=4), "--spatial"], "--pixels does without an autoencoder and halves: leave --sp"),
+        (train_video("{new}", pixels=-1), "--pixels is -1, expected at least 0"),
+        (train_video("{new}", pixels=4, autoencoder="{run}/autoencoder.safetensors"), "leave --autoencoder out"),
         ([*train_video("{new}", gru_layers=-1), "--spatial"], "--gru-layers is -1, expected at least 0"),
         (train_video("{new}", episodes=0), "--episodes is 0, expected at least 1"),
         (train_video("{new}", episode_frames=0), "--episode-frames is 0, expected at least 2"),

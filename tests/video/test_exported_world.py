@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from noiseladder.video.exported_world import (
 )
 from noiseladder.video.exporting import WRITTEN, Alike, check_place, export_world
 from noiseladder.video.onnx_graphs import graphs_of, write_graph
+from noiseladder.video.pixels import PixelCodec
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 SIZE, DEPTH, TOKEN, ACTIONS = 32, 1, 16, 3
@@ -109,6 +111,17 @@ def test_graphs_answer_as_the_network_does(name: str, tmp_path: Path) -> None:
     same(found.noise, wanted.noise)
     one = its[torch.tensor([2])]  # a branch, as of every state
     same(other(tokens[2:], levels[2:], condition[2:], one).clean, wanted.clean[2:])
+
+
+@pytest.mark.slow
+def test_a_world_of_pixels_leaves_too(tmp_path: Path) -> None:
+    codec, frames = PixelCodec(8), torch.randint(256, (2, 5, 8, 8, 3), dtype=torch.uint8)
+    _, _, others = world()
+    beginnings = replace(others, frames=frames)
+    denoiser = Denoiser(lively(ConvolutionalNetwork((3, 8, 8), 4, 3, 1, ACTIONS)), Cosine()).eval()
+    assert export_world(denoiser, codec, beginnings, PLAN, {"recipe": "video"}, tmp_path / "world").largest <= 1
+    read = load_exported(tmp_path / "world")
+    assert torch.equal(read.codec.encode(frames[0].numpy()), codec.encode(frames[0].numpy()))
 
 
 def same(one: Tensor, other: Tensor) -> None:

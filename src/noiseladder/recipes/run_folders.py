@@ -47,9 +47,14 @@ def open_run(
         raise ValueError(
             f"{folder} is a run of {options.get('recipe')!r}, expected one of `noiseladder train {recipe}`"
         )
+    check_files(folder, files)
+    return folder, options
+
+
+def check_files(folder: Path, files: Sequence[str]) -> None:
+    """Raise ValueError, one sentence, where one of the `files` of a run is missing."""
     for name in files:
         if not (folder / name).is_file():
             raise ValueError(
                 f"{folder} holds no {name}: wait for the training's first checkpoint, resume it, or copy the file too"
             )
-    return folder, options

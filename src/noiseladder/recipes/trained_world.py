@@ -13,9 +13,10 @@ from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import FILE as BEGINNINGS, Beginnings
 from noiseladder.video.exported_world import ExportedCodec, ExportedDenoiser, is_exported, load_exported
+from noiseladder.video.pixels import PixelCodec
 from noiseladder.video.world_model import Dreaming, WorldModel
 
-from .run_folders import WEIGHTS, open_run, shipped_in
+from .run_folders import WEIGHTS, check_files, open_run, shipped_in
 from .shipping import write_shipped
 from .video import AUTOENCODER, Video, dreaming as usual_dreaming, network, sampled
 
@@ -26,7 +27,7 @@ class TrainedWorld(NamedTuple):
     """All that dreaming takes, the options it was trained with, and how many weights the network has."""
 
     denoiser: Denoiser | ExportedDenoiser
-    codec: FrameAutoencoder | ExportedCodec
+    codec: FrameAutoencoder | PixelCodec | ExportedCodec
     beginnings: Beginnings
     recipe: Video
     weights: int
@@ -64,13 +65,14 @@ def load(run: str | Path) -> TrainedWorld:
         exported = load_exported(Path(run))
         recipe, weights = from_json(Video, exported.note["recipe"]), int(exported.note["weights"])
         return TrainedWorld(exported.denoiser, exported.codec, exported.beginnings, recipe, weights)
-    folder, values = open_run(run, shipped(), "video", (WEIGHTS, AUTOENCODER, BEGINNINGS))
-    options = from_json(Video, values)
-    codec, beginnings = load_autoencoder(folder / AUTOENCODER), Beginnings.load(folder)
+    folder, values = open_run(run, shipped(), "video", (WEIGHTS, BEGINNINGS))
+    options, beginnings = from_json(Video, values), Beginnings.load(folder)
+    check_files(folder, codec_files(options))
+    codec = PixelCodec(options.size) if options.pixels else load_autoencoder(folder / AUTOENCODER)
     if beginnings.frames.shape[2] != codec.size:
         raise ValueError(
-            f"{folder} holds beginnings of size {beginnings.frames.shape[2]} and an autoencoder for {codec.size}: the"
-            " files belong to different runs"
+            f"{folder} holds beginnings of size {beginnings.frames.shape[2]} and a world of {codec.size}: the files"
+            " belong to different runs"
         )
     denoiser = Denoiser(network(options, codec.token_size, beginnings.rows.shape[1]), Cosine())
     load_weights(folder / WEIGHTS, denoiser)
@@ -78,7 +80,12 @@ def load(run: str | Path) -> TrainedWorld:
     return TrainedWorld(denoiser.eval(), codec, beginnings, options, weights)
 
 
+def codec_files(options: Video) -> tuple[str, ...]:
+    """What a run's folder holds of its codec: pixels need nothing."""
+    return () if options.pixels else (AUTOENCODER,)
+
+
 def ship(run: Path, folder: Path) -> None:
     """Write what dreaming needs of a run into another folder."""
-    load(run)  # nothing half-trained or foreign is shipped
-    write_shipped(run, folder, (WEIGHTS, AUTOENCODER), (BEGINNINGS,))
+    world = load(run)  # nothing half-trained or foreign is shipped
+    write_shipped(run, folder, (WEIGHTS, *codec_files(world.recipe)), (BEGINNINGS,))

@@ -1,6 +1,7 @@
 """A world to walk in, learned from pixels and actions: an autoencoder first, then what happens next."""
 
 import json
+import math
 import sys
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
@@ -14,7 +15,7 @@ from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.consistency import Consistency, Distilled
 from noiseladder.diffusion.denoiser import Denoiser, Denoises
 from noiseladder.diffusion.noise import Cosine
-from noiseladder.networks import SpatialNetwork, SplitNetwork
+from noiseladder.networks import ConvolutionalNetwork, SpatialNetwork, SplitNetwork
 from noiseladder.training import Experiment, Objective, TrainingOptions, seeded
 from noiseladder.training.cache_folder import cache_folder
 from noiseladder.training.durable import file_hash
@@ -25,16 +26,19 @@ from noiseladder.video.autoencoder import COLOURS, PLACES, FrameAutoencoder, loa
 from noiseladder.video.beginnings import Beginnings, numbers_of
 from noiseladder.video.latents import Latents, Pieces, encode_store
 from noiseladder.video.own_history import OwnHistory
+from noiseladder.video.pixels import PixelCodec, PixelPieces
 from noiseladder.video.remembered import DimMemory, OftenUnseen
 from noiseladder.video.segments import Segments
 from noiseladder.video.store import ClipStore
-from noiseladder.video.world_model import Dreaming, WorldModel
+from noiseladder.video.world_model import Codec, Dreaming, WorldModel
 
 from .autoencoder import Autoencoder, experiment as autoencoder_experiment
-from .run_folders import WEIGHTS, open_run
+from .run_folders import WEIGHTS, check_files, open_run
 from .video_data import VideoData, actions_of
 
 VALIDATION = 64
+PIXEL_VALIDATION = 8  # sequences whose frames cost a hundred times as much
+SMALLEST_PICTURE = 8  # pixels along the side at which the network of `pixels` sees a whole frame at least
 AUTOENCODER = "autoencoder.safetensors"
 STILL = "the clips have no actions: a world to walk in needs an action for every frame"
 
@@ -65,6 +69,9 @@ class Video(TrainingOptions, VideoData):
     """Sequences in a batch."""
     frames: int = 32
     """Frames in a sequence."""
+    pixels: int = 0
+    """Channels, at a frame's full size, of the paper's network, a convolutional GRU that reads and writes pixels, with
+    no autoencoder: 16 are many for a processor. 0 is the two halves that the options below are about."""
     spatial: bool = False
     """Whether memory and head keep the 4 x 4 places of a frame; else a frame is one token, read whole."""
     width: int = 448
@@ -94,7 +101,12 @@ class Video(TrainingOptions, VideoData):
     def __post_init__(self) -> None:
         TrainingOptions.__post_init__(self)
         VideoData.__post_init__(self)
-        check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1, gru_layers=0)
+        check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1, gru_layers=0, pixels=0)
+        if self.pixels:
+            without = ("autoencoder", "colours_apart", "spatial", "teacher")
+            given = [f"--{name.replace('_', '-')}" for name in without if getattr(self, name)]
+            if given:
+                raise ValueError(f"--pixels does without an autoencoder and halves: leave {' and '.join(given)} out")
         if self.gru_layers and not self.spatial:
             raise ValueError("--gru-layers are of a memory that keeps places: give --spatial too, or leave them out")
         for name in ("dreamt", "clear", "dark", "unseen"):
@@ -103,7 +115,7 @@ class Video(TrainingOptions, VideoData):
 
 
 def experiment(options: Video) -> Experiment:
-    """A split network on the vectors of frames."""
+    """A split network on the vectors of frames, or a convolutional one on their pixels."""
     check_teacher(options)
     check_sizes(options)
     training, held_out = options.split()
@@ -111,18 +123,13 @@ def experiment(options: Video) -> Experiment:
         raise ValueError(STILL)
     for clips in (training,) if options.teacher else (training, held_out):
         Segments(clips, options.frames)  # raises ValueError where all are too short
-    path = options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
-    codec = load_autoencoder(path)
-    if codec.colours != (COLOURS if options.colours_apart else 1):
-        raise ValueError(f"the autoencoder {path} does not fit: give --colours-apart exactly where it was trained so")
-    if codec.size != options.size:
-        raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
-    learned, unseen = vectors(training, codec, path), vectors(held_out, codec, path)
-    if learned.actions is None:
+    path = None if options.pixels else autoencoder_of(options)
+    codec = PixelCodec(options.size) if path is None else load_fitting(path, options)
+    learned = pieces(training, codec, path, options.frames)
+    if not learned.condition_size:
         raise ValueError(STILL)
-    pieces = Pieces(learned, options.frames)
     with seeded(options.seed, "network"):  # the same whether the autoencoder was trained just now or long ago
-        denoiser = Denoiser(network(options, learned.token_size, learned.actions.shape[1]), Cosine())
+        denoiser = Denoiser(network(options, codec.token_size, learned.condition_size), Cosine())
     objective: Objective = OwnHistory(
         options.dreamt,
         DimMemory(options.clear, (1 - options.clear) * 2 / 3, dark=options.dark),
@@ -138,10 +145,17 @@ def experiment(options: Video) -> Experiment:
             weight.requires_grad_(name.startswith("network.head."))
 
     def batches(step: int, generator: Generator) -> Batch:
-        return pieces.draw(options.batch, generator)
+        return learned.draw(options.batch, generator)
+
+    def validation() -> Batch | None:
+        if options.teacher:  # the error of clean guesses is no measure of a student, whose guesses are samples
+            return None
+        unseen = pieces(held_out, codec, path, options.frames)
+        return unseen.spread(PIXEL_VALIDATION if options.pixels else VALIDATION)
 
     def files(folder: Path) -> None:
-        (folder / AUTOENCODER).write_bytes(path.read_bytes())
+        if path is not None:
+            (folder / AUTOENCODER).write_bytes(path.read_bytes())
         names, rows = actions_of(training.description)
         Beginnings.of(held_out, names, rows).save(folder)
 
@@ -149,11 +163,35 @@ def experiment(options: Video) -> Experiment:
         denoiser=denoiser,
         objective=objective,
         batches=batches,
-        # The error of clean guesses is no measure of a student, whose guesses are samples.
-        validation=None if options.teacher else Pieces(unseen, options.frames).spread(VALIDATION),
+        validation=validation(),
         picture=lambda denoiser, path: draw(sampled(denoiser, options), codec, held_out, path, dreaming(options)),
         files=files,
     )
+
+
+def autoencoder_of(options: Video) -> Path:
+    """Weights of the autoencoder: those that are given, the teacher's, or such as are trained now."""
+    return options.autoencoder or (options.teacher and options.teacher / AUTOENCODER) or trained_autoencoder(options)
+
+
+def load_fitting(path: Path, options: Video) -> FrameAutoencoder:
+    """The autoencoder in a file. Raises ValueError where it does not fit the options."""
+    codec = load_autoencoder(path)
+    if codec.colours != (COLOURS if options.colours_apart else 1):
+        raise ValueError(f"the autoencoder {path} does not fit: give --colours-apart exactly where it was trained so")
+    if codec.size != options.size:
+        raise ValueError(f"the autoencoder {path} is for frames of size {codec.size}, expected {options.size}")
+    return codec
+
+
+def pieces(
+    store: ClipStore, codec: FrameAutoencoder | PixelCodec, path: Path | None, length: int
+) -> Pieces | PixelPieces:
+    """All pieces of `length` frames in a store as tokens: vectors by the autoencoder of `path`, or pixels."""
+    if isinstance(codec, PixelCodec):
+        return PixelPieces(Segments(store, length), codec)
+    assert path is not None
+    return Pieces(vectors(store, codec, path), length)
 
 
 def begin(denoiser: Denoiser, path: Path, options: Video) -> None:
@@ -179,7 +217,10 @@ def check_teacher(options: Video) -> None:
         return
     if options.start is not None or options.autoencoder is not None:
         raise ValueError("--teacher brings weights and an autoencoder: leave --start and --autoencoder out")
-    _, recipe = open_run(options.teacher, {}, "video", (WEIGHTS, AUTOENCODER))
+    folder, recipe = open_run(options.teacher, {}, "video", (WEIGHTS,))
+    if recipe.get("pixels"):
+        raise ValueError(f"{options.teacher} learned pixels and has no head that could be taught alone")
+    check_files(folder, (AUTOENCODER,))
     if recipe.get("teacher"):
         raise ValueError(f"{options.teacher} learned from a teacher itself: give that one")
 
@@ -187,8 +228,11 @@ def check_teacher(options: Video) -> None:
 def check_sizes(options: Video) -> None:
     """Raise ValueError, before anything is recorded or trained, for what no autoencoder or network can have."""
     with torch.device("meta"):  # no memory, no time, and no random numbers
-        codec = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
-        network(options, codec.token_size, 1)
+        if options.pixels:
+            network(options, PixelCodec(options.size).token_size, 1)
+        else:
+            codec = FrameAutoencoder(options.size, options.depth, options.narrow, options.colours_apart)
+            network(options, codec.token_size, 1)
     for weights in (options.start, options.autoencoder):
         if weights is not None:
             read_recipe(weights)
@@ -204,13 +248,26 @@ def dreaming(options: Video) -> Dreaming:
     return Dreaming() if options.teacher is None and options.unseen <= 0.5 else Dreaming(steps=1)
 
 
-def network(options: Video, token_size: int, condition_size: int) -> SplitNetwork | SpatialNetwork:
-    """The memory and the head."""
+def network(
+    options: Video, token_size: int, condition_size: int
+) -> SplitNetwork | SpatialNetwork | ConvolutionalNetwork:
+    """The memory and the head; or, of pixels, the two in one."""
+    if options.pixels:
+        shape = (COLOURS, options.size, options.size)
+        return ConvolutionalNetwork(
+            shape, options.pixels, halvings=halvings(options.size), condition_size=condition_size
+        )
     if options.spatial:
         places = COLOURS if options.colours_apart else PLACES
         sizes = (token_size, places, options.width, options.layers, options.blocks, condition_size)
         return SpatialNetwork(*sizes, gru_layers=options.gru_layers)
     return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
+
+
+def halvings(size: int) -> int:
+    """How often a side of `size` pixels can be halved and is SMALLEST_PICTURE or more afterwards."""
+    most = int(math.log2(max(1.0, size / SMALLEST_PICTURE)))
+    return sum(size % 2**count == 0 for count in range(1, most + 1))
 
 
 def trained_autoencoder(options: Video) -> Path:
@@ -250,7 +307,7 @@ def vectors(store: ClipStore, codec: FrameAutoencoder, path: Path) -> Latents:
     return encode_store(store, codec, folder, done)
 
 
-def draw(denoiser: Denoises, codec: FrameAutoencoder, held_out: ClipStore, path: Path, how: Dreaming) -> None:
+def draw(denoiser: Denoises, codec: Codec, held_out: ClipStore, path: Path, how: Dreaming) -> None:
     """Held-out walks above the dreams that the same actions lead to, after a context of up to 16 frames."""
     import numpy as np
     from PIL import Image

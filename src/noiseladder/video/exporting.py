@@ -32,6 +32,7 @@ from .exported_world import (
     schedule_note,
 )
 from .onnx_graphs import OPSET, graphs_of, tensors_of, write_graph
+from .pixels import PixelCodec
 from .world_model import Dreaming, Snapshot, WorldModel
 
 SAME = 1
@@ -57,7 +58,7 @@ class Alike:
 
 def export_world(
     denoiser: Denoiser,
-    codec: FrameAutoencoder,
+    codec: FrameAutoencoder | PixelCodec,
     beginnings: Beginnings,
     plan: Sequence[int],
     recipe: Mapping[str, Any],

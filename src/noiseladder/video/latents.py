@@ -56,6 +56,11 @@ class Pieces:
     latents: Latents
     length: int
 
+    @property
+    def condition_size(self) -> int:
+        """C of conditions (B, T, C), 0 where nobody knows what was done."""
+        return 0 if self.latents.actions is None else self.latents.actions.shape[1]
+
     @cached_property
     def starts(self) -> Tensor:
         """Where they begin."""

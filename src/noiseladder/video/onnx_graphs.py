@@ -1,4 +1,4 @@
-"""The halves of a denoiser and of an autoencoder as ONNX graphs of one token and of one frame."""
+"""The halves of a denoiser and of its codec as ONNX graphs of one token and of one frame."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from noiseladder.diffusion.state import State
 
 from .autoencoder import FrameAutoencoder
 from .exported_world import DECODER, ENCODER, HEAD, MEMORY
+from .pixels import PixelCodec
 from .segments import rounded, scaled
 
 OPSET = 20
@@ -33,7 +34,7 @@ class Part:
 
 
 def graphs_of(
-    denoiser: Denoiser, codec: FrameAutoencoder, condition_size: int
+    denoiser: Denoiser, codec: FrameAutoencoder | PixelCodec, condition_size: int
 ) -> tuple[dict[str, Tensor], dict[str, Part]]:
     """The tensors of the state before any token, and the four graphs, all by name.
 
@@ -72,7 +73,7 @@ def fixed_start(denoiser: Denoiser, token: Tensor, level: Tensor, condition: Ten
 class Encoding(nn.Module):
     """Frames (1, size, size, 3) uint8 -> tokens (1, ...)."""
 
-    def __init__(self, codec: FrameAutoencoder) -> None:
+    def __init__(self, codec: FrameAutoencoder | PixelCodec) -> None:
         super().__init__()
         self.codec = codec
 
@@ -83,7 +84,7 @@ class Encoding(nn.Module):
 class Decoding(nn.Module):
     """Tokens (1, ...) -> frames (1, size, size, 3) uint8."""
 
-    def __init__(self, codec: FrameAutoencoder) -> None:
+    def __init__(self, codec: FrameAutoencoder | PixelCodec) -> None:
         super().__init__()
         self.codec = codec
 
