@@ -7,8 +7,9 @@ RUN is a folder of `noiseladder train video`: its data and autoencoder are used,
 a network of the recipe's size from the same random weights on the same batches; only the levels in training differ, and
 what may be done with them. With --pasts each of what is done against drift is measured alone, with the questions of
 Diffusion Forcing: a past that is noisy in training, one that is remembered as noisy in dreams, one that the model has
-dreamt. A training that was stopped goes on, one that is done is not done again. Walks are recorded from seeds that no
-training saw. Ends in one flat line of JSON; the picture shows both curves of each.
+dreamt, and a network that keeps the first frame. A training that was stopped goes on, one that is done is not done
+again. Walks are recorded from seeds that no training saw. Ends in one flat line of JSON; the picture shows both curves
+of each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,13 +52,17 @@ Dream = Callable[[TrainedWorld, Denoiser, Tensor, Tensor, Tensor], Iterator[Tens
 
 @dataclass(frozen=True)
 class Regime:
-    """How it is trained, and how it then dreams. as_in: the regime whose training it shares, itself without."""
+    """How it is trained, and how it then dreams. as_in: the regime whose training it shares, itself without.
+
+    keep_first: whether its network keeps the first frame; its other first weights are those of all.
+    """
 
     name: str
     objective: DiffusionForcing | OwnHistory
     dream: Dream
     colour: str
     as_in: str = ""
+    keep_first: bool = False
 
 
 def next_frame(how: Dreaming) -> Dream:
@@ -123,6 +128,7 @@ PASTS = (
     Regime("noisy past, dim in dreams", OwnHistory(0.0), next_frame(DIM), "C2", "noisy past"),
     Regime("own dreams", OwnHistory(DREAMT, clean), next_frame(STILL), "C3"),
     Regime("all three", OwnHistory(DREAMT), next_frame(DIM), "C4"),
+    Regime("first frame kept", OwnHistory(0.0, clean), next_frame(STILL), "C5", keep_first=True),
 )
 
 
@@ -141,10 +147,11 @@ def trained(regime: Regime, world: TrainedWorld, source: Path, folder: Path, ste
     learned = vectors(training, world.codec, source / AUTOENCODER)
     assert learned.actions is not None
     pieces, conditions = Pieces(learned, world.recipe.frames), learned.actions.shape[1]
+    recipe = replace(world.recipe, keep_first=regime.keep_first)
 
     def build() -> Denoiser:
         with seeded(0, "network"):
-            return Denoiser(network(world.recipe, learned.token_size, conditions), Cosine())
+            return Denoiser(network(recipe, learned.token_size, conditions), Cosine())
 
     def make() -> Experiment:
         return Experiment(build(), regime.objective, lambda _, generator: pieces.draw(world.recipe.batch, generator))

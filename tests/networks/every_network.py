@@ -51,6 +51,7 @@ CAUSAL = [
     Case("min-gru-1-layer", MinGRUNetwork, {"width": 8, "layers": 1, "expansion": 3}),
     Case("split", SplitNetwork, {"width": 16, "layers": 2, "blocks": 2}),
     Case("split-1-layer", SplitNetwork, {"width": 8, "layers": 1, "blocks": 1, "expansion": 2, "head_expansion": 2}),
+    Case("split-first-kept", SplitNetwork, {"width": 8, "layers": 1, "blocks": 1, "keep_first": True}),
     Case("spatial", SpatialNetwork, {"places": 3, "width": 16, "layers": 2, "blocks": 2}),
     Case("spatial-1-place", SpatialNetwork, {"places": 1, "width": 8, "layers": 1, "blocks": 1, "expansion": 2}),
     Case("spatial-gru", SpatialNetwork, {"places": 3, "width": 16, "layers": 1, "blocks": 1, "gru_layers": 2}),

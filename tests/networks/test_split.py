@@ -1,5 +1,7 @@
 """The halves of the split network are its whole, and sampling steps run the light half alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from every_network import CONDITION, TOKEN, draw, same, tensors
@@ -9,7 +11,8 @@ from noiseladder.diffusion.denoiser import Denoiser
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.sampling import final, sample
 from noiseladder.diffusion.scheduling_matrix import autoregressive, full_sequence, pyramid
-from noiseladder.networks import SplitNetwork
+from noiseladder.networks import SplitNetwork, SplitState
+from noiseladder.networks.halves import FirstToken
 
 
 def network(seed: int = 0) -> SplitNetwork:
@@ -102,3 +105,60 @@ def test_the_action_decides_how_the_past_is_used() -> None:
 
     difference = answer(0, state) - answer(1, state)
     assert (difference[0] - difference[1]).abs().max() > 1e-3
+
+
+def keeping() -> SplitNetwork:
+    torch.manual_seed(0)
+    return SplitNetwork(TOKEN, 16, 2, 2, CONDITION, keep_first=True).double()
+
+
+def test_a_kept_first_token_begins_by_adding_nothing() -> None:
+    """The same seed gives the same weights and outputs as without it, and a gradient to learn from."""
+    torch.manual_seed(0)
+    without, split = SplitNetwork(TOKEN, 16, 2, 2, CONDITION).double(), keeping()
+    mine = split.state_dict()
+    for name, value in without.state_dict().items():
+        assert torch.equal(mine.pop(name), value)
+    assert mine.keys() == {"keep.weight"}
+    for each in (without, split):
+        torch.nn.init.normal_(each.head.write.weight, generator=torch.Generator().manual_seed(1))
+    given = draw(2, 6)
+    output = split(*given, split.initial_state(2))[0]
+    assert torch.equal(output, without(*given, without.initial_state(2))[0])
+    output.square().mean().backward()
+    assert split.keep is not None
+    assert split.keep.weight.grad is not None
+    assert split.keep.weight.grad.abs().max() > 0
+
+
+def lively() -> SplitNetwork:
+    split = keeping()
+    for parameter in split.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return split
+
+
+def test_the_first_token_stays_as_it_was_read_and_is_told_at_every_later_one() -> None:
+    split = lively()
+    tokens, levels, condition = draw(3, 40)
+    state = split.read(tokens, levels, condition, split.initial_state(3))
+    assert state.first is not None
+    assert torch.equal(state.first.features, split.reader(tokens, levels, condition).features[:, 0])
+    given = draw(3, 8, seed=4)
+    before = split(*given, state)[0]
+    features = state.first.features.clone()
+    features[1] += 1.0  # of the second sequence alone, and nothing else of its state
+    after = split(*given, replace(state, first=replace(state.first, features=features)))[0]
+    assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert (before - after)[1, 1:].abs().amax(-1).min() > 1e-3
+
+
+def test_sequences_that_have_and_have_not_begun_may_lie_in_one_state() -> None:
+    split = lively()
+    begun = split.read(*draw(1, 3), split.initial_state(1))
+    both = [torch.cat(pair) for pair in zip(tensors(begun), tensors(split.initial_state(1)), strict=True)]
+    mixed = SplitState(both[0], both[1], first=FirstToken(both[2], both[3]))
+    given = draw(2, 4, seed=5)
+    together = split(*given, mixed)[0]
+    for place, state in enumerate((begun, split.initial_state(1))):
+        same(together[place : place + 1], split(*(part[place : place + 1] for part in given), state)[0])

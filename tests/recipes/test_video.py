@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from noiseladder.cli import main
-from noiseladder.networks import ConvolutionalNetwork, SpatialNetwork
+from noiseladder.networks import ConvolutionalNetwork, SpatialNetwork, SplitState
 from noiseladder.recipes import trained_world
 from noiseladder.recipes.evaluate import Evaluate, measure
 from noiseladder.recipes.real_walks import first_long, idle_actions, long_walk, real_walks
@@ -192,6 +192,22 @@ def test_a_world_of_pixels_is_gone_on_with_and_dreamt_and_measured(cached: Path,
 @pytest.mark.parametrize(("size", "expected"), [(64, 3), (128, 4), (32, 2), (60, 2), (50, 1), (8, 0), (7, 0), (1, 0)])
 def test_a_frame_is_halved_down_to_about_eight_pixels(size: int, expected: int) -> None:
     assert halvings(size) == expected
+
+
+def test_the_first_frame_may_be_kept(cached: Path, tmp_path: Path) -> None:
+    assert main([*train_video(tmp_path / "run", steps=1), "--keep-first"]) == 0
+    world = trained_world.load(tmp_path / "run")
+    model = world.model()
+    model.reset(*world.beginnings[0], seed=0)
+    assert model.step(1).shape == (64, 64, 3)
+    state = model.snapshot().state
+    assert isinstance(state, SplitState)
+    assert state.first is not None
+    assert state.first.begun.tolist() == [[1.0]]
+    assert "network.keep.weight" in read_tensors(tmp_path / "run" / "weights.safetensors")[0]
+    without = cached / "run" / "weights.safetensors"
+    assert main([*train_video(tmp_path / "other", start=without), "--keep-first"]) == 2
+    assert not (tmp_path / "other" / "weights.safetensors").exists()
 
 
 def test_a_memory_may_grow_by_gru_layers(cached: Path, tmp_path: Path) -> None:
@@ -434,6 +450,8 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
         (train_video("{new}", unseen=7), "--unseen is 7.0, expected a share, 0 to 1"),
         (train_video("{new}", gru_layers=1), "--gru-layers are of a memory that keeps places: give --spatial too"),
         ([*train_video("{new}", pixels=4), "--spatial"], "--pixels does without an autoencoder and halves: leave --sp"),
+        ([*train_video("{new}"), "--spatial", "--keep-first"], "--keep-first is of a memory that reads a frame whole"),
+        ([*train_video("{new}", pixels=4), "--keep-first"], "leave --keep-first out"),
         (train_video("{new}", pixels=-1), "--pixels is -1, expected at least 0"),
         (train_video("{new}", pixels=4, autoencoder="{run}/autoencoder.safetensors"), "leave --autoencoder out"),
         ([*train_video("{new}", gru_layers=-1), "--spatial"], "--gru-layers is -1, expected at least 0"),

@@ -45,6 +45,7 @@ SIZE, DEPTH, TOKEN, ACTIONS = 32, 1, 16, 3
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "split": lambda: SplitNetwork(TOKEN, 24, 2, 2, ACTIONS, expansion=2),
     "split-from-zero": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, learned_start=False),
+    "split-first-kept": lambda: SplitNetwork(TOKEN, 16, 1, 1, ACTIONS, keep_first=True),
     "spatial": lambda: SpatialNetwork(TOKEN, 4, 16, 2, 2, ACTIONS),
     "spatial-gru": lambda: SpatialNetwork(TOKEN, 4, 16, 1, 1, ACTIONS, gru_layers=1),
     "min-gru": lambda: MinGRUNetwork(TOKEN, 16, 2, ACTIONS),

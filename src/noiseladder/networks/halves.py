@@ -19,15 +19,25 @@ from .vectors import check_batch
 
 
 @dataclass(frozen=True)
+class FirstToken(State):
+    """features: (B, width), what was read of the first token. begun: (B, 1), 1 after it and 0 before any token."""
+
+    features: Tensor
+    begun: Tensor
+
+
+@dataclass(frozen=True)
 class SplitState(State):
     """hidden: (B, layers, ..., width) of the recurrence. latest: (B, ..., width), what is made of the last token.
 
-    prepared: like latest, the state's part of the head, or None. Dots are the places of a token, where it has any.
+    prepared: like latest, the state's part of the head, or None. first: the first token, or None where it is not kept.
+    Dots are the places of a token, where it has any.
     """
 
     hidden: Tensor
     latest: Tensor
     prepared: Tensor | None = None
+    first: FirstToken | None = None
 
 
 class DenoisesRemembering(Protocol):

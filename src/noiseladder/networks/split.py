@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .halves import Halves, SplitState
+from .halves import FirstToken, Halves, SplitState
 from .levels import LevelEmbedding
 from .min_gru import MinGRULayer, scan
 from .vectors import WIDTH_PER_LEVEL, Reader, check_batch, check_counts
@@ -24,7 +25,8 @@ class SplitNetwork(Halves):
     token_size: D of tokens (B, T, D). width: of the memory and the head. layers: of the memory. blocks: of the head.
     condition_size: C of conditions (B, T, C), 0 for none. parts: see LevelEmbedding. expansion: hidden size of each MLP
     of the memory as a multiple of the width; head_expansion: the same of the head. learned_start: whether the state
-    before any token is learned or zero.
+    before any token is learned or zero. keep_first: whether what was read of the first token stays in the state for
+    ever and a projection of it, zero to begin with, reaches the head beside what the recurrence holds.
     """
 
     head: Head
@@ -40,6 +42,7 @@ class SplitNetwork(Halves):
         expansion: int = 1,
         head_expansion: int = 1,
         learned_start: bool = True,
+        keep_first: bool = False,
     ) -> None:
         super().__init__()
         check_counts(1, layers=layers, expansion=expansion, head_expansion=head_expansion)
@@ -50,6 +53,17 @@ class SplitNetwork(Halves):
         self.start = nn.Parameter(torch.zeros(layers + 1, width), requires_grad=learned_start)
         if learned_start:
             nn.init.normal_(self.start, std=0.02)  # the head sees a norm of it, and zeros have none
+        # Last, so that all other weights are those of a network without it.
+        self.keep = nn.Linear(width, width, bias=False) if keep_first else None
+        if self.keep is not None:
+            nn.init.zeros_(self.keep.weight)
+
+    def initial_state(self, batch: int) -> SplitState:
+        """The state of `batch` sequences before any token."""
+        state = super().initial_state(batch)
+        if self.keep is None:
+            return state
+        return replace(state, first=FirstToken(torch.zeros_like(state.latest), torch.zeros_like(state.latest[:, :1])))
 
     def check(self, tokens: Tensor, levels: Tensor, condition: Tensor | None) -> None:
         """Raise ValueError unless the input fits this network."""
@@ -59,7 +73,7 @@ class SplitNetwork(Halves):
         self, tokens: Tensor, levels: Tensor, condition: Tensor | None, state: SplitState
     ) -> tuple[Tensor, SplitState]:
         """What the memory makes of every token (B, T, width), and the state after them."""
-        features = self.reader(tokens, levels, condition).features
+        features = given = self.reader(tokens, levels, condition).features
         check_batch(len(state.hidden), tokens)
         after: list[Tensor] = []
         for layer, hidden in zip(self.layers, state.hidden.unbind(1)):
@@ -67,8 +81,13 @@ class SplitNetwork(Halves):
             past = scan(gate, candidate, hidden)
             features = layer.write(features, past, opened)
             after.append(past[:, -1])
+        first = state.first
+        if self.keep is not None and first is not None:
+            kept = torch.where(first.begun > 0, first.features, given[:, 0].to(first.features.dtype))
+            first = FirstToken(kept, torch.ones_like(first.begun))
+            features = features + self.keep(kept).unsqueeze(1)
         features = features.to(state.latest.dtype)  # under autocast the products are rounded, the state is not
-        return features, SplitState(torch.stack(after, dim=1), features[:, -1])
+        return features, SplitState(torch.stack(after, dim=1), features[:, -1], first=first)
 
 
 class Head(nn.Module):

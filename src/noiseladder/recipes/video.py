@@ -82,6 +82,8 @@ class Video(TrainingOptions, VideoData):
     """GRU layers after them, with `spatial`: for what has to be followed while nobody sees it."""
     blocks: int = 3
     """Blocks of the head."""
+    keep_first: bool = False
+    """Whether the first frame is kept for ever and told to the head, by a memory that reads a frame whole."""
     dreamt: float = 0.25
     """Share of sequences whose history the model dreams by itself."""
     clear: float = 0.4
@@ -103,10 +105,12 @@ class Video(TrainingOptions, VideoData):
         VideoData.__post_init__(self)
         check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1, gru_layers=0, pixels=0)
         if self.pixels:
-            without = ("autoencoder", "colours_apart", "spatial", "teacher")
+            without = ("autoencoder", "colours_apart", "keep_first", "spatial", "teacher")
             given = [f"--{name.replace('_', '-')}" for name in without if getattr(self, name)]
             if given:
                 raise ValueError(f"--pixels does without an autoencoder and halves: leave {' and '.join(given)} out")
+        if self.keep_first and self.spatial:
+            raise ValueError("--keep-first is of a memory that reads a frame whole: leave it or --spatial out")
         if self.gru_layers and not self.spatial:
             raise ValueError("--gru-layers are of a memory that keeps places: give --spatial too, or leave them out")
         for name in ("dreamt", "clear", "dark", "unseen"):
@@ -261,7 +265,14 @@ def network(
         places = COLOURS if options.colours_apart else PLACES
         sizes = (token_size, places, options.width, options.layers, options.blocks, condition_size)
         return SpatialNetwork(*sizes, gru_layers=options.gru_layers)
-    return SplitNetwork(token_size, options.width, options.layers, options.blocks, condition_size)
+    return SplitNetwork(
+        token_size,
+        options.width,
+        options.layers,
+        options.blocks,
+        condition_size,
+        keep_first=options.keep_first,
+    )
 
 
 def halvings(size: int) -> int:
