@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -78,8 +79,8 @@ def play(options: Annotated[Play, Parameter(name="*")] = Play()) -> None:
 
     token = (options.token or "") if options.public else None
     try:
-        serve(playground, options.port, token, Limits(players=players), ready)
-    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):  # uvicorn ends at Ctrl-C by itself, and may or may not raise it again
+            serve(playground, options.port, token, Limits(players=players), ready)
         print("ended")
     finally:
         if isinstance(playground.world, TrueDoom):
