@@ -7,6 +7,7 @@ Times are CPU time on one thread at batch 1, frames decoded, medians; what is co
 2. a frame costs the same after 4096 frames of past as after 16.
 3. against an implementation of the same weights that keeps a window of 72 frames and runs all of it through the network
    at every denoising call, as published code does: with its vectors kept, and with the window's frames encoded anew.
+   What ships is also run as it is exported for ONNX Runtime (extra `runtime`), against the same windows in PyTorch.
 4. the share of the machine's matrix peak, which is timed in the same run.
 What is not there is null in the last line, which is flat JSON. Quality is measured by video.py.
 """
@@ -15,10 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from noiseladder.diffusion.sampling import DDIM, final, sample
 from noiseladder.recipes.real_walks import idle_actions
 from noiseladder.recipes.trained_world import TrainedWorld, load
+from noiseladder.video.exported_world import load_exported
+from noiseladder.video.exporting import export_world
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 WINDOW = 72
@@ -152,15 +159,33 @@ def main() -> None:
         world.codec.encode(shown)
         kept()
 
-    race = in_turns(
-        {"ours": lambda: model.step(0), "window, vectors kept": kept, "window, encoded": anew}, repeats // 4
-    )
+    racers: dict[str, Callable[[], object]] = {
+        "ours": lambda: model.step(0), "window, vectors kept": kept, "window, encoded": anew,
+    }  # fmt: skip
+    if find_spec("onnxruntime") is not None:
+        graphs = exported(world, model.dreaming)
+        racers["ours, exported"] = lambda: graphs.step(0)
+    race = in_turns(racers, repeats // 4)
     print(f"\nagainst a window of {WINDOW} frames recomputed at every call, same weights, decoded")
     for name, ms in race.items():
         print(f"  {name:24}{ms:8.2f} ms, {ms / race['ours']:.1f} times ours")
-    figures["speedup_over_window"] = race["window, vectors kept"] / race["ours"]
-    figures["speedup_over_window_encoded"] = race["window, encoded"] / race["ours"]
-    print(json.dumps({name: None if value is None else round(value, 4) for name, value in figures.items()}))
+    for suffix, ours in (("", race["ours"]), ("_exported", race.get("ours, exported", math.nan))):
+        figures[f"speedup_over_window{suffix}"] = race["window, vectors kept"] / ours
+        figures[f"speedup_over_window_encoded{suffix}"] = race["window, encoded"] / ours
+    kept_figures = {name: value for name, value in figures.items() if value is None or math.isfinite(value)}
+    print(json.dumps({name: None if value is None else round(value, 4) for name, value in kept_figures.items()}))
+
+
+def exported(world: TrainedWorld, dreaming: Dreaming) -> WorldModel:
+    """The same world in ONNX Runtime, checked to give the same frames, at the same beginning."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "world"
+        plan = idle_actions(20, len(world.beginnings.names), 0)
+        export_world(world.denoiser, world.codec, world.beginnings, plan, {}, folder)  # type: ignore[arg-type]
+        graphs = load_exported(folder)
+    model = WorldModel(graphs.denoiser, graphs.codec, world.beginnings.names, world.beginnings.rows, dreaming)
+    model.reset(*world.beginnings[0], 0)
+    return model
 
 
 class Free:
