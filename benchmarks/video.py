@@ -28,14 +28,25 @@ from noiseladder.recipes.trained_world import TrainedWorld, load, shipped
 from noiseladder.recipes.video_data import bouncing_world
 from noiseladder.video.bouncing import pushes_of
 from noiseladder.video.clip import Clip
-from noiseladder.video.evaluation import Dreamer, endurance, foretell, long_dream, pieces, predict, stacked
+from noiseladder.video.evaluation import (
+    Dreamer,
+    Foretold,
+    closeness,
+    endurance,
+    foretell,
+    long_dream,
+    pieces,
+    stacked,
+)
 from noiseladder.video.installed_weights import have_learned_scores
 from noiseladder.video.laws import judge
 from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
 from noiseladder.video.metrics import block_statistics, revisits
+from noiseladder.video.returning import come_back, returns_of
 from noiseladder.video.world_model import Dreaming
 
 CONTEXT, HORIZON, BLOCK, WALK = 32, 16, 500, 2000
+SHOWN = (1, 2, 4, 8, 16)
 KEPT = ("count", "size", "speed", "walls")
 KEYS = (
     "fps64", "fps128", "speedup_over_window", "calls_per_frame", "rollout_frames", "drift_over_real_spread",
@@ -68,35 +79,67 @@ class Run:
 
 
 def prediction(run: Run) -> None:
-    """Decibels over copying the last frame, with the true actions, and how sharp, by calls a frame."""
-    parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 100)
+    """Decibels over copying the last frame, with the true actions, and how sharp, by calls a frame.
+
+    Walks differ more than the frames of one, so what the pieces say is given with the range that 19 of 20 draws of as
+    many walks would give.
+    """
+    parts, walk_of = [], []
+    for number, walk in enumerate(walk for walk in run.walks if len(walk) >= CONTEXT + HORIZON):
+        mine = pieces([walk], CONTEXT + HORIZON, 2 if run.quick else 20)
+        parts += mine
+        walk_of += [number] * len(mine)
     print(
-        f"\nThe next {HORIZON} frames of {len(parts)} held-out pieces after {CONTEXT}: dB over copying the last frame"
+        f"\nThe next {HORIZON} frames of {len(parts)} pieces of {walk_of[-1] + 1} held-out walks after {CONTEXT}: dB"
+        " over copying the last frame"
     )
-    print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in (1, 2, 4, 8, 16)) + f"{'worst':>8}{'sharp':>8}")
+    print(f"{'':34}" + "".join(f"{f'h={h}':>8}" for h in SHOWN) + f"{'worst':>8}{'sharp':>8}")
     ceiling: Tensor | None = None
     assert run.world is not None
-    mean = predict(
-        Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1)), parts, CONTEXT, HORIZON
-    )
-    row("mean, 1 call a frame", mean.gain, mean.sharpness.mean().item())
-    run.put(psnr_gain_h1=mean.gain[0].item(), psnr_gain_h8=mean.gain[7].item(), psnr_gain_h16=mean.gain[15].item())
-    run.put(psnr_gain_worst_to_h8=mean.gain[:8].min().item(), psnr_gain_worst_to_h16=mean.gain.min().item())
-    for calls in sorted({1, 2, 4, 8, run.dreaming.steps}):
-        found = predict(run.dreamer(replace(run.dreaming, steps=calls)), parts, CONTEXT, HORIZON)
+    mean = Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1))
+    dreamers = {"mean": mean} | {
+        str(calls): run.dreamer(replace(run.dreaming, steps=calls))
+        for calls in sorted({1, 2, 4, 8, run.dreaming.steps})
+    }
+    for calls, dreamer in dreamers.items():
+        foretold = foretell(dreamer, parts, CONTEXT, HORIZON)
+        found = closeness(foretold)
+        low, high = likely_range(foretold, torch.tensor(walk_of))
         ceiling = found.ceiling
-        row(f"dream, {calls} call{'s' * (calls > 1)} a frame", found.gain, found.sharpness.mean().item())
-        if calls == run.dreaming.steps:
-            run.put(sample_gain_h1=found.gain[0].item(), sample_gain_h8=found.gain[7].item())
-            run.put(sample_gain_h16=found.gain[15].item(), sharpness=found.sharpness.mean().item())
+        name = "mean, 1 call a frame" if calls == "mean" else f"dream, {calls} call{'s' * (calls != '1')} a frame"
+        row(name, found.gain, found.sharpness.mean().item())
+        print(
+            f"{'  19 of 20 draws of walks':34}" + "".join(f"{f'{low[h - 1]:.1f}-{high[h - 1]:.1f}':>8}" for h in SHOWN)
+        )
+        key = "psnr_gain" if calls == "mean" else "sample_gain" if calls == str(run.dreaming.steps) else None
+        if key is not None:
+            run.put(**{f"{key}_h{h}": found.gain[h - 1].item() for h in (1, 8, 16)})
+            run.put(**{f"{key}_low_h{h}": low[h - 1].item() for h in (1, 8, 16)})
+            run.put(**{f"{key}_worst_to_h{h}": found.gain[:h].min().item() for h in (8, 16)})
+        if key == "sample_gain":
+            run.put(sharpness=found.sharpness.mean().item())
     assert ceiling is not None
     row("real frames as the codec has them", ceiling, math.nan)
     run.put(codec_gain_h1=ceiling[0].item(), codec_gain_h8=ceiling[7].item())
 
 
+def likely_range(foretold: Foretold, walk_of: Tensor, draws: int = 400) -> tuple[Tensor, Tensor]:
+    """Gain (horizon,) in 2.5 and 97.5 % of draws of walks with replacement; walk_of: (N,), of which walk a piece is."""
+    errors = [
+        (frames.float() - foretold.truth.float()).square().mean((2, 3, 4))
+        for frames in (foretold.known[:, -1:], foretold.dream)
+    ]
+    walks = int(walk_of.max()) + 1
+    by_walk = [torch.zeros(walks, HORIZON).index_add(0, walk_of, error) for error in errors]
+    drawn = torch.randint(walks, (draws, walks), generator=Generator().manual_seed(0))
+    copied, dreamt = (error[drawn].sum(1) for error in by_walk)
+    low, high = torch.quantile(10 * (copied.log10() - dreamt.log10()), torch.tensor([0.025, 0.975]), dim=0)
+    return low, high
+
+
 def row(name: str, gain: Tensor, sharp: float) -> None:
     """A line of the table."""
-    values = "".join(f"{gain[h - 1].item():8.2f}" for h in (1, 2, 4, 8, 16))
+    values = "".join(f"{gain[h - 1].item():8.2f}" for h in SHOWN)
     print(f"{name:34}{values}{gain.min().item():8.2f}{sharp:8.2f}", flush=True)
 
 
@@ -157,6 +200,19 @@ def places(run: Run) -> None:
     )
     print(f"  real frames {real / pairs:.3f}; {pairs:.0f} pairs")
     run.put(revisit_error_ratio=ratio, revisit_floor=real / pairs)
+
+
+def coming_back(run: Run) -> None:
+    """Dreams that begin where a walk leaves a pose, looked at when it is there again, 20 to 60 frames later."""
+    found = returns_of(run.walks, CONTEXT, 16 if run.quick else 160)
+    dreamt = come_back(run.dreamer(), found, CONTEXT)
+    assert run.world is not None
+    mean = come_back(Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1)), found, CONTEXT)
+    print(
+        f"\nBack at a pose after 20 to 60 dreamt frames, {dreamt.count} times: {dreamt.ratio:.3f} of the error between"
+        f" random poses of the same walk; the mean of one call {mean.ratio:.3f}, real frames {dreamt.floor:.3f}"
+    )
+    run.put(return_error_ratio=dreamt.ratio, return_error_ratio_mean=mean.ratio, return_floor=dreamt.floor)
 
 
 def variety(run: Run) -> None:
@@ -290,7 +346,7 @@ def bouncing(run: Run) -> None:
 
 
 SECTIONS: dict[str, Callable[[Run], None]] = {
-    "prediction": prediction, "drift": drift, "places": places, "variety": variety,
+    "prediction": prediction, "drift": drift, "places": places, "returns": coming_back, "variety": variety,
     "perceptual": perceptual, "bouncing": bouncing,
 }  # fmt: skip
 

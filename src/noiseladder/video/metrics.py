@@ -188,7 +188,7 @@ def revisits(
     """
     if poses.shape != (len(frames), 3):
         raise ValueError(f"poses have shape {tuple(poses.shape)}, expected ({len(frames)}, 3): x, y, heading")
-    early, late = _pairs(poses.double(), gap, distance, degrees)
+    early, late = returns(poses.double(), gap, distance, degrees)
     if len(early) == 0:
         raise ValueError(f"the walk of {len(frames)} frames never comes back to a pose after {gap} frames: walk longer")
     if len(early) > most:
@@ -199,7 +199,11 @@ def revisits(
     return Revisits(_difference(frames, early, late), _difference(frames, one[apart], other[apart]), len(early))
 
 
-def _pairs(poses: Tensor, gap: int, distance: float, degrees: float) -> tuple[Tensor, Tensor]:
+def returns(poses: Tensor, gap: int = 20, distance: float = 4.0, degrees: float = 4.0) -> tuple[Tensor, Tensor]:
+    """All pairs of times, earlier and later, (N,) each, at which a walk of poses (T, 3) is at the same one.
+
+    At least `gap` frames lie between them, and the place was left in that time. Other arguments as in `revisits`.
+    """
     early, late = [], []
     for time in range(len(poses) - gap):
         here = _near(poses[time], poses[time:], distance, degrees)
@@ -209,6 +213,11 @@ def _pairs(poses: Tensor, gap: int, distance: float, degrees: float) -> tuple[Te
         early.append(torch.full_like(later, time))
         late.append(later + time)
     return (torch.cat(early), torch.cat(late)) if early else (torch.empty(0).long(), torch.empty(0).long())
+
+
+def apart(poses: Tensor, time: int, distance: float = 4.0, degrees: float = 4.0) -> Tensor:
+    """Which of the poses (T, 3) are other ones than that at `time`, (T,) bool; arguments as in `revisits`."""
+    return ~_near(poses[time], poses, distance, degrees)
 
 
 def _near(one: Tensor, other: Tensor, distance: float, degrees: float) -> Tensor:
