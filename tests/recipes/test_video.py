@@ -18,7 +18,7 @@ from noiseladder.recipes import trained_world
 from noiseladder.recipes.evaluate import Evaluate, measure
 from noiseladder.recipes.real_walks import first_long, idle_actions, long_walk, real_walks
 from noiseladder.recipes.run_folders import find_run
-from noiseladder.recipes.video import halvings
+from noiseladder.recipes.video import Video, halvings, trained_autoencoder
 from noiseladder.recipes.video_data import VideoData, actions_of
 from noiseladder.training.tensors_file import read_tensors
 from noiseladder.video.bouncing import ACTIONS as PUSHES, BouncingWorld
@@ -487,6 +487,60 @@ def test_mistakes_get_one_sentence_and_leave_nothing(
     assert "Traceback" not in said
     assert "the autoencoder comes first" not in said
     assert not (places["new"] / "recipe.json").exists()
+
+
+def own_clips(folder: Path, seed: int) -> None:
+    """A store of clips in `folder`, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Description((64, 64), ("go",)).write(folder)
+    generator = np.random.default_rng(seed)
+    for shard in range(2):
+        frames = generator.integers(256, size=(8, 64, 64, 3), dtype=np.uint8)
+        write_shard(folder, shard, [Clip(frames, np.ones((8, 1), np.float32))])
+
+
+def test_clips_collected_anew_get_an_autoencoder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Path] = []
+    monkeypatch.setattr("noiseladder.recipes.video.run", lambda make, wanted, folder, *more: trained.append(folder))
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
+    keys = []
+    for place, seed in (("one", 0), ("other", 1), ("one", 2), ("one", 0)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        own_clips(Path("clips"), seed)
+        trained_autoencoder(Video(data="clips"))
+        keys.append(trained[-1].name)
+    assert len(set(keys)) == 3
+    assert keys[3] == keys[0], "the same clips again"
+    # As they were before clips of one's own were told apart: what lies in caches stays of use.
+    for options, key in (
+        (Video(), "94304e196b5c"),
+        (Video(data="doom-mazes", narrow=2), "29eae253eaf4"),
+        (
+            Video(data="bouncing", episodes=40, episode_frames=12, depth=2, autoencoder_steps=2, threads=1),
+            "09cc66331c2a",
+        ),
+    ):
+        trained_autoencoder(options)
+        assert trained[-1].name == f"autoencoder-{key}"
+
+
+@pytest.mark.slow
+def test_a_run_is_not_gone_on_with_on_other_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOISELADDER_CACHE", str(tmp_path / "cache"))
+    own_clips(tmp_path / "clips", 0)
+    run = tmp_path / "run"
+    assert main(train_video(run, data=tmp_path / "clips")) == 0
+    before = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    resumed = ["train", "video", "--resume", "--steps", "4", "--folder", str(run)]
+    own_clips(tmp_path / "clips", 1)
+    assert main(resumed) == 2
+    assert "was trained on the vectors of another autoencoder" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
+    own_clips(tmp_path / "clips", 0)
+    assert main(resumed) == 0
 
 
 def test_a_run_is_found_by_folder_or_name(tmp_path: Path) -> None:

@@ -1,12 +1,22 @@
 """A store gives back what was written, through memory maps; nothing half-written is ever seen."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from noiseladder.video.clip import Clip, one_hot, write_arrays
-from noiseladder.video.store import ClipStore, Description, partial_folder, shard_folder, sweep_shards, write_shard
+from noiseladder.video.store import (
+    BEGUN,
+    ClipStore,
+    Description,
+    partial_folder,
+    shard_folder,
+    sweep_shards,
+    whole_store,
+    write_shard,
+)
 
 
 def clip(length: int, seed: int = 0, actions: bool = True, size: int = 4) -> Clip:
@@ -133,3 +143,58 @@ def test_one_hot() -> None:
     assert one_hot(np.array([-1, 2, 0]), 3).tolist() == [[0, 0, 0], [0, 0, 1], [1, 0, 0]]
     with pytest.raises(ValueError, match="0 to 2"):
         one_hot(np.array([3]), 3)
+
+
+def test_contents_are_those_of_the_clips_wherever_they_lie(store: ClipStore, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert ClipStore.open(tmp_path / "copy").contents == store.contents
+    shutil.rmtree(shard_folder(tmp_path / "copy", 1))
+    write_shard(tmp_path / "copy", 1, [clip(7, 3)])
+    assert ClipStore.open(tmp_path / "copy").contents != store.contents
+    (shard_folder(tmp_path / "copy", 1) / "shard.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"shard\.json is not what was written: remove .* and collect again"):
+        _ = ClipStore.open(tmp_path / "copy").contents
+
+
+def stopped(folder: Path, description: Description, by: BaseException) -> None:
+    """A store with one shard, of a clip of five frames, that was to get more."""
+    with whole_store(folder, description):
+        write_shard(folder, 0, [clip(5)])
+        raise by
+
+
+def test_a_store_that_has_to_be_whole_is_none_before(tmp_path: Path) -> None:
+    folder, one = tmp_path / "store", Description((4, 4), made_by={"source": 1})
+    with pytest.raises(KeyboardInterrupt):  # as if it had been killed
+        stopped(folder, one, KeyboardInterrupt())
+    with pytest.raises(FileNotFoundError, match=f"has no store.json, only the {BEGUN} of one that was stopped"):
+        ClipStore.open(folder)
+    with whole_store(folder, one):
+        assert (shard_folder(folder, 0) / "shard.json").is_file(), "the same goes on"
+        write_shard(folder, 1, [clip(3)])
+    assert ClipStore.open(folder).lengths.tolist() == [5, 3]
+    assert sorted(path.name for path in folder.iterdir()) == ["shards", "store.json"]
+    with pytest.raises(ValueError, match="made with another source"), whole_store(folder, Description((4, 4))):
+        raise AssertionError
+    with pytest.raises(ValueError, match="mistake"), whole_store(folder, one):
+        raise ValueError("mistake")
+    assert len(ClipStore.open(folder)) == 2, "what was whole stays"
+
+
+def test_a_store_that_was_stopped_gives_way_to_another_and_a_refused_one_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        stopped(folder, Description((4, 4), made_by={"source": 1}), KeyboardInterrupt())
+    other = Description((4, 4), made_by={"source": 2})
+    with whole_store(folder, other):
+        assert not shard_folder(folder, 0).exists()
+        write_shard(folder, 0, [clip(3)])
+    assert ClipStore.open(folder).lengths.tolist() == [3]
+    with pytest.raises(ValueError, match="mistake"):
+        stopped(tmp_path / "new", other, ValueError("mistake"))
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="neither empty nor a store"), whole_store(tmp_path / "mine", other):
+        raise AssertionError
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]

@@ -56,9 +56,39 @@ def test_every_frame_is_encoded_once_and_never_again(tmp_path: Path) -> None:
     again = encode_store(store(tmp_path / "store"), codec, tmp_path / "vectors")
     assert torch.equal(again.tokens, found.tokens)
     assert codec.encoded == 13
-    np.save(tmp_path / "vectors" / "00001.npy", np.zeros((2, 2), np.float16))
-    with pytest.raises(ValueError, match=r"00001.npy has 2 vectors for 3 frames: remove"):
+    np.save(tmp_path / "vectors" / "00001.npy", np.zeros((3, 2), np.float16))  # as if it had been damaged
+    mended = encode_store(store(tmp_path / "store"), codec, tmp_path / "vectors")
+    assert torch.equal(mended.tokens, found.tokens)
+    assert codec.encoded == 16
+
+
+def test_vectors_are_those_of_the_frames_whatever_a_store_says_of_itself(tmp_path: Path) -> None:
+    codec, stores = Mean(), []
+    for number in range(2):
+        Description((4, 4), ("go",)).write(tmp_path / f"{number}")
+        write_shard(tmp_path / f"{number}", 0, [numbered(5, 100 * number)])
+        stores.append(ClipStore.open(tmp_path / f"{number}"))
+    assert stores[0].description.key == stores[1].description.key
+    assert stores[0].contents != stores[1].contents
+    for store_ in (*stores, stores[0]):
+        found = encode_store(store_, codec, tmp_path / "vectors")
+        assert found.tokens[:, 0].tolist() == [frames[0, 0, 0] for frames in store_[0].frames]
+    assert codec.encoded == 15
+
+
+def test_vectors_of_before_there_were_hashes_stay_where_they_are_right(tmp_path: Path) -> None:
+    found = encode_store(store(tmp_path / "store"), Mean(), tmp_path / "vectors")
+    for wrong in (None, np.zeros((5, 2), np.float16), np.zeros((7, 2), np.float16), np.zeros((7, 3), np.float16)):
+        for note in (tmp_path / "vectors").glob("*.json"):
+            note.unlink()
+        if wrong is not None:
+            np.save(tmp_path / "vectors" / "00000.npy", wrong)
+        before = (tmp_path / "vectors" / "00000.npy").stat().st_mtime_ns
+        assert torch.equal(encode_store(store(tmp_path / "store"), Mean(), tmp_path / "vectors").tokens, found.tokens)
+        assert ((tmp_path / "vectors" / "00000.npy").stat().st_mtime_ns == before) == (wrong is None)
+        codec = Mean()
         encode_store(store(tmp_path / "store"), codec, tmp_path / "vectors")
+        assert codec.encoded == 0, "what was looked at once is not looked at again"
 
 
 def test_pieces_lie_within_clips_and_each_is_as_likely(tmp_path: Path) -> None:

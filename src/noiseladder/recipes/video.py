@@ -159,6 +159,12 @@ def experiment(options: Video) -> Experiment:
 
     def files(folder: Path) -> None:
         if path is not None:
+            there = folder / AUTOENCODER
+            if there.is_file() and file_hash(there) != file_hash(path):
+                raise ValueError(
+                    f"{folder} was trained on the vectors of another autoencoder than {path}, as of other clips: it"
+                    " cannot be gone on with; start a new run in another folder"
+                )
             (folder / AUTOENCODER).write_bytes(path.read_bytes())
         names, rows = actions_of(training.description)
         Beginnings.of(held_out, names, rows).save(folder)
@@ -297,6 +303,8 @@ def trained_autoencoder(options: Video) -> Path:
     newer = ("contrast", "start", "keep_vectors", "narrow", "colours_apart")
     later = {field.name: field.default for field in fields(wanted) if field.name in newer}
     named = {name: value for name, value in to_json(wanted).items() if later.get(name, wanted) != value}
+    if not options.recorded:  # the folder of a store can hold other clips another day
+        named["clips"] = options.store().contents
     key = blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache_folder() / "video" / f"autoencoder-{key}"
     if not (folder / "sample.png").is_file():  # drawn when all steps are done, and only then

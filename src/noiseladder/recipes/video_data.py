@@ -44,6 +44,11 @@ class VideoData:
     def __post_init__(self) -> None:
         check_at_least(self, episodes=1, episode_frames=2)
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the clips are recorded, and the same whenever they are."""
+        return self.data in (DOOM, MAZES, BOUNCING, ALIKE)
+
     def store(self) -> ClipStore:
         """All clips, recorded now where they are not there yet. Raises ValueError for what cannot be learned from."""
         if self.data in (DOOM, MAZES):

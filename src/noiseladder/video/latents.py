@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,10 @@ import torch
 from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
-from noiseladder.training.durable import replace_file
+from noiseladder.training.durable import file_hash, replace_file, replace_text
 
-from .store import ClipStore
+from .clip import Frames
+from .store import ClipStore, Shard
 from .world_model import Codec
 
 
@@ -78,22 +80,26 @@ class Pieces:
         return self.latents.pieces(self.starts[places], self.length)
 
 
+LOOKED_AT = 16  # frames of a shard that are encoded again where nobody wrote down what its vectors are of
+ALIKE = 0.02  # vectors, whose variance is 1, are kept in half precision
+
+
 def encode_store(
     store: ClipStore, codec: Codec, folder: Path, done: Callable[[int, int], None] = lambda shard, shards: None
 ) -> Latents:
     """Encode all frames of a store, shard by shard, into `folder`; shards that are there already are read.
 
-    A folder belongs to one store and one codec. done: told after every shard (shard, shards).
+    A folder belongs to one codec. Beside its vectors stand the hashes of the frames of a shard and of the vectors; of
+    other frames, or damaged, they are made anew. done: told after every shard (shard, shards).
     """
     parts: list[np.ndarray] = []
     for number, shard in enumerate(store.shards, start=1):
         path = folder / f"{shard.folder.name}.npy"
-        if not path.is_file():
-            vectors = codec.encode(shard.frames).flatten(1).half().numpy()
+        if not is_of(path, shard, codec):
+            vectors = encoded(codec, shard.frames)
             replace_file(path, lambda partial, vectors=vectors: np.save(partial, vectors))  # type: ignore[misc]
+            write_hashes(path, shard)
         parts.append(np.load(path, allow_pickle=False))
-        if parts[-1].shape[0] != len(shard.frames):
-            raise ValueError(f"{path} has {len(parts[-1])} vectors for {len(shard.frames)} frames: remove {folder}")
         done(number, len(store.shards))
     actions = [shard.actions for shard in store.shards]
     known = [torch.from_numpy(rows) for rows in actions if rows is not None]
@@ -102,3 +108,42 @@ def encode_store(
         torch.cat(known) if len(known) == len(actions) else None,
         tuple(int(length) for length in store.lengths),
     )
+
+
+def encoded(codec: Codec, frames: Frames) -> np.ndarray:
+    """Vectors of frames (T, H, W, 3) as they are kept, (T, D) float16."""
+    return codec.encode(frames).flatten(1).half().numpy()
+
+
+def is_of(path: Path, shard: Shard, codec: Codec) -> bool:
+    """Whether a file holds the vectors of all frames of a shard, by the hashes beside it.
+
+    Vectors of before there were hashes are held against some frames that are encoded now, and get theirs.
+    """
+    if not path.is_file():
+        return False
+    note = path.with_suffix(".json")
+    if note.is_file():
+        return note.read_text(encoding="utf-8") == hashes(path, shard)
+    try:
+        there = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        return False
+    if len(there) != len(shard.frames):
+        return False
+    places = np.linspace(0, len(there) - 1, min(LOOKED_AT, len(there))).round().astype(int)
+    some = encoded(codec, shard.frames[places])
+    if some.shape != there[places].shape or not np.allclose(some, there[places], rtol=ALIKE, atol=ALIKE):
+        return False
+    write_hashes(path, shard)
+    return True
+
+
+def write_hashes(path: Path, shard: Shard) -> None:
+    """Write down beside a file of vectors whose they are."""
+    replace_text(path.with_suffix(".json"), hashes(path, shard))
+
+
+def hashes(path: Path, shard: Shard) -> str:
+    """The SHA-256 of the frames of a shard and of the file of its vectors, as JSON."""
+    return json.dumps({"frames": shard.sums["frames.npy"], "vectors": file_hash(path)}) + "\n"

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ from noiseladder.training.durable import file_hash, replace_text
 from .clip import Clip, write_arrays
 
 VERSION = 1
+FILE = "store.json"
+BEGUN = "store.begun.json"
+"""In place of store.json in a folder that is a store only when all of it is written."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Description:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that differ when anything in the description does."""
-        return hashlib.sha256(self._text().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.text().encode()).hexdigest()[:12]
 
     def write(self, folder: Path) -> None:
         """Make `folder` a store, or check that it is this one; ValueError when it holds something else."""
-        path = folder / "store.json"
+        path = folder / FILE
         if path.exists():
             there = Description.read(folder)
             if there != self:
@@ -63,14 +67,15 @@ class Description:
             return
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is neither empty nor a store of clips: choose another folder")
-        replace_text(path, self._text())
+        replace_text(path, self.text())
 
     @staticmethod
     def read(folder: Path) -> Description:
         """The description of the store in `folder`; FileNotFoundError or ValueError when there is none."""
-        path = folder / "store.json"
+        path = folder / FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} is not a store of clips: it has no store.json")
+            begun = f", only the {BEGUN} of one that was stopped: collect it again" if (folder / BEGUN).exists() else ""
+            raise FileNotFoundError(f"{folder} is not a store of clips: it has no {FILE}{begun}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["version"] != VERSION:
@@ -80,7 +85,8 @@ class Description:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not describe a store of clips: {error}") from error
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """What store.json says."""
         values = {
             "version": VERSION,
             "size": self.size,
@@ -134,6 +140,34 @@ def write_shard(folder: Path, number: int, clips: Sequence[Clip]) -> int:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def whole_store(folder: Path, description: Description) -> Iterator[None]:
+    """Make `folder` a store when the block is through; after a ValueError in it nothing is left of what it wrote.
+
+    Killed in the block, the folder is no store yet: the shards that are there stay for the same description, and are
+    removed for another. A store that is there already stays one. Raises ValueError for a folder with something else.
+    """
+    begun, shards, text = folder / BEGUN, folder / "shards", description.text()
+    new = not folder.exists()
+    if (folder / FILE).exists() or not (new or begun.is_file() or not any(folder.iterdir())):
+        description.write(folder)  # looks whether it is this one
+        yield
+        return
+    if begun.is_file() and begun.read_text(encoding="utf-8") != text:
+        shutil.rmtree(shards, ignore_errors=True)
+    replace_text(begun, text)
+    try:
+        yield
+    except ValueError:
+        shutil.rmtree(shards, ignore_errors=True)
+        begun.unlink(missing_ok=True)
+        if new:
+            with suppress(OSError):  # somebody else's file may have come
+                folder.rmdir()
+        raise
+    begun.replace(folder / FILE)
+
+
 def sweep_shards(folder: Path) -> None:
     """Remove what killed writers left behind; those of living processes stay."""
     for leftover in (folder / "shards").glob(".partial-*"):
@@ -173,9 +207,18 @@ class Shard:
         """(N, P) or None."""
         return self._rows("poses")
 
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """The SHA-256 of every file, as it was written. Raises ValueError where shard.json does not say."""
+        path = self.folder / "shard.json"
+        try:
+            return {str(name): str(value) for name, value in json.loads(path.read_text())["sha256"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not what was written: remove {self.folder} and collect again") from error
+
     def damage(self) -> str | None:
         """What is wrong with the files, by their check sums; None when nothing is."""
-        for name, expected in json.loads((self.folder / "shard.json").read_text())["sha256"].items():
+        for name, expected in self.sums.items():
             path = self.folder / name
             if not path.is_file():
                 return f"{path} is missing"
@@ -211,6 +254,12 @@ class ClipStore:
     def lengths(self) -> NDArray[np.int64]:
         """Frames of each clip, (clips,)."""
         return np.concatenate([shard.lengths for shard in self.shards])
+
+    @property
+    def contents(self) -> str:
+        """Twelve hexadecimal digits that differ when the description or any clip does, wherever the store lies."""
+        sums = [sorted(shard.sums.items()) for shard in self.shards]
+        return hashlib.sha256(json.dumps([self.description.key, sums]).encode()).hexdigest()[:12]
 
     @cached_property
     def _places(self) -> list[tuple[int, int]]:
