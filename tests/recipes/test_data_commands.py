@@ -53,7 +53,7 @@ def test_inspect_says_what_is_there_what_fits_and_what_is_missing(
         assert line in text, text
     (tmp_path / "actions.csv").write_text("clip,action\n" + "a.gif,go\n" * 12 + "b.gif,go\n" * 4 + "c.gif,stop\n" * 3)
     text = run(capsys, "data", "inspect", str(tmp_path), "--window", "8")
-    assert "actions   go, stop" in text
+    assert "actions   go (11), stop (2)" in text, "the last line of a clip leads to no frame"
     assert "b.gif has 9 frames and 4 lines of actions" in text
     assert "not steered" not in text
     assert "nothing: no clip has the 99 frames" in run(capsys, "data", "inspect", str(tmp_path), "--window", "99")
@@ -85,6 +85,25 @@ def test_own_videos_are_collected(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = run(capsys, "data", "collect", "video", str(tmp_path / "films"), str(tmp_path / "clips"), "--size", "32")
     assert "1 clip, 5 frames of 32x32" in text
     assert ClipStore.open(tmp_path / "clips")[0].frames.shape == (5, 32, 32, 3)
+
+
+def test_a_typo_among_actions_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "a.gif", film(6), 10)
+    (tmp_path / "actions.csv").write_text("action\nleft\nlfet\nleft\nright\nleft\n")
+    assert "actions   left (3), lfet (1), right (1)\n" in run(capsys, "data", "inspect", str(tmp_path))
+    (tmp_path / "actions.csv").write_text("steer,gas\n" + "0.5,1\n" * 5)
+    assert "actions   steer, gas\n" in run(capsys, "data", "inspect", str(tmp_path))
+
+
+def test_a_refused_collection_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films, clips = tmp_path / "films", tmp_path / "clips"
+    films.mkdir()
+    write_video(films / "a.gif", film(12), 10)
+    (films / "b.gif").write_bytes((films / "a.gif").read_bytes()[:30_000])
+    assert "b.gif is broken" in complaint(capsys, "data", "collect", "video", str(films), str(clips))
+    assert not clips.exists()
+    write_video(films / "b.gif", film(5), 10)
+    assert "2 clips, 17 frames" in run(capsys, "data", "collect", "video", str(films), str(clips))
 
 
 @needs_vizdoom

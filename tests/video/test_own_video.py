@@ -128,6 +128,9 @@ def test_what_is_wrong_with_videos(tmp_path: Path) -> None:
         ([("action",), ("go",), ("Go",), ("go",)], "line 3 .*unknown action 'Go', expected go, stop; did you mean go"),
         ([("clip", "action"), ("a.gfi", "go")], "line 2 .*about 'a.gfi', .* no such video; did you mean a.gif"),
         ([("frame", "action"), (0, "go"), (2, "go")], "line 3 of .*frame '2' of a.gif, expected 1"),
+        ([("action",), ("go",), ("",), ("go",), ("stop",)], "line 3 of .*actions.csv has no action, expected a word"),
+        ([("action",), ("go",), (" ",), ("go",), ("stop",)], "line 3 of .*actions.csv has no action, expected a word"),
+        ([("clip", "action"), ("a.gif", "go"), ("a.gif", "")], "line 3 of .*actions.csv has no action"),
         ([("steer",), (0.1,), ("much",)], "line 3 of .*steer is 'much', expected a number"),
         ([("steer",), ("nan",)], "steer is 'nan'"),
         ([("steer", "gas"), (0.1,)], "line 2 of .*has 1 values, expected 2"),
@@ -142,6 +145,14 @@ def test_what_is_wrong_with_actions(lines: list[tuple[object, ...]], expected: s
     known = ("go", "stop") if lines and lines[0][-1] == "action" else ()
     with pytest.raises(ValueError, match=expected):
         list(clip_recordings(tmp_path, Wanted(16, actions=known)))
+
+
+def test_lines_of_nothing_at_the_end_of_a_table_are_no_actions(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.gif", film(3), 10)
+    (tmp_path / "actions.csv").write_text("action\ngo\nstop\n\n\n")
+    assert only(tmp_path).action_names == ("go", "stop")
+    (tmp_path / "actions.csv").write_text("action\ngo\n\nstop\n")
+    assert "line 3 of" in problem(tmp_path), "an empty cell, and not a frame that is left out"
 
 
 def test_what_is_wrong_with_tables_of_several_videos(tmp_path: Path) -> None:
@@ -181,7 +192,7 @@ def test_npz_files(tmp_path: Path) -> None:
         ({"frames": film(4), "actions": np.zeros((6, 2))}, "6 rows of actions, .*: 2 are too many"),
         ({"frames": film(4), "actions": np.zeros((1, 2))}, "2 are missing"),
         ({"frames": film(4), "actions": np.array(["go"] * 4)}, "bad.npz: actions are <U2"),
-        ({"frames": film(4), "actions": np.full((4, 1), np.inf)}, "NaN or infinity"),
+        ({"frames": film(4), "actions": np.full((4, 1), np.inf)}, "bad.npz: actions hold NaN or infinity"),
         ({"frames": film(4), "poses": np.zeros((3, 3))}, "bad.npz: poses have shape"),
         ({"pictures": film(4)}, "bad.npz holds pictures, expected frames"),
     ],
@@ -192,11 +203,22 @@ def test_what_is_wrong_with_npz(arrays: dict[str, np.ndarray], expected: str, tm
         list(clip_recordings(tmp_path / "bad.npz", SMALL))
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4 no more")
     assert "bad.npz cannot be read as npz" in problem(tmp_path / "bad.npz")
+    for foreign in (b"words", b"", b"\x93NUMPY\x01\x00"):
+        (tmp_path / "bad.npz").write_bytes(foreign)
+        assert problem(tmp_path / "bad.npz") == (
+            "bad.npz cannot be read as npz: it is none, expected arrays that numpy.savez wrote"
+        )
+    with (tmp_path / "bad.npz").open("wb") as file:
+        np.save(file, film(4))
+    assert "bad.npz cannot be read as npz: it is none" in problem(tmp_path)
 
 
 def test_npz_never_unpickles(tmp_path: Path) -> None:
     np.savez(tmp_path / "trap.npz", frames=np.array([{}], dtype=object), allow_pickle=True)
-    assert "trap.npz cannot be read as npz" in problem(tmp_path)
+    said = problem(tmp_path)
+    assert (
+        said == "trap.npz cannot be read as npz: 'frames' holds Python objects, which could run anything: save numbers"
+    )
 
 
 def episode(number: int, cameras: tuple[str, ...] = ("front",)) -> Episode:
@@ -223,6 +245,21 @@ def test_zarr_episodes(tmp_path: Path) -> None:
     assert "no camera 'top', expected one of front, side" in problem(tmp_path / "two.zarr", Wanted(16, camera="top"))
     side = only(tmp_path / "two.zarr", Wanted(16, camera="side"))
     assert side.clip.frames.mean((1, 2, 3)).tolist() == [10, 30, 50, 70, 90]
+
+
+@needs_zarr
+def test_cameras_of_one_recording_are_stores_of_their_own(tmp_path: Path) -> None:
+    from noiseladder.data.zarr_episodes import write_zarr
+
+    write_zarr(tmp_path / "two.zarr", [episode(0, ("front", "side"))])
+    front = import_video(tmp_path / "two.zarr", tmp_path / "front", Wanted(16, camera="front"))
+    side = import_video(tmp_path / "two.zarr", tmp_path / "side", Wanted(16, camera="side"))
+    assert front.description.key != side.description.key
+    with pytest.raises(ValueError, match="front holds clips made with another camera: choose another folder"):
+        import_video(tmp_path / "two.zarr", tmp_path / "front", Wanted(16, camera="side"))
+    write_zarr(tmp_path / "one.zarr", [episode(0)])
+    plain = import_video(tmp_path / "one.zarr", tmp_path / "plain", SMALL)
+    assert set(plain.description.made_by) == {"world", "source"}, "the key of before there were cameras"
 
 
 @needs_arrow
@@ -257,6 +294,52 @@ def test_videos_become_a_store_and_stay(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another source"):
         import_video(source, tmp_path / "store", SMALL)
     assert ClipStore.open(tmp_path / "store").frames == 12
+
+
+def test_a_refused_import_leaves_nothing_and_the_same_goes_on_when_mended(tmp_path: Path) -> None:
+    source = tmp_path / "films"
+    source.mkdir()
+    write_video(source / "a.gif", film(6), 10)
+    whole = (source / "a.gif").read_bytes()
+    (source / "b.gif").write_bytes(whole[:300])
+    with pytest.raises(ValueError, match=r"b\.gif is broken"):
+        import_video(source, tmp_path / "store", SMALL)
+    assert not (tmp_path / "store").exists()
+    (source / "b.gif").write_bytes(whole)
+    assert import_video(source, tmp_path / "store", SMALL).lengths.tolist() == [6, 6]
+
+
+def test_an_import_that_was_killed_is_no_store_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, folder = tmp_path / "films", tmp_path / "store"
+    source.mkdir()
+    for name in ("a.gif", "b.gif"):
+        write_video(source / name, film(6), 10)
+
+    def killed(folder: Path, number: int, clips: object) -> int:
+        if number == 1:
+            raise KeyboardInterrupt
+        return write_shard(folder, number, clips)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("noiseladder.video.own_video.write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_video(source, folder, SMALL)
+    written = (folder / "shards" / "00000" / "shard.json").stat().st_mtime_ns
+    assert "holds a store that was not read to its end, and no recordings" in problem(folder)
+    assert import_video(source, folder, SMALL).lengths.tolist() == [6, 6]
+    assert (folder / "shards" / "00000" / "shard.json").stat().st_mtime_ns == written
+
+
+def test_what_is_wrong_with_a_clip_of_a_store_names_it(tmp_path: Path) -> None:
+    from noiseladder.video.clip import Clip
+
+    Description((32, 32), ("go",)).write(tmp_path)
+    write_shard(tmp_path, 0, [Clip(film(3, 32, 32), np.ones((3, 1), np.float32))] * 2)
+    np.save(tmp_path / "shards" / "00000" / "actions.npy", np.array([[1.0]] * 4 + [[np.nan]] * 2, np.float32))
+    one, other = read_recordings(tmp_path, SMALL)
+    assert isinstance(one, Recording)
+    assert isinstance(other, Problem)
+    assert str(other.why).startswith(f"clip 1 of {tmp_path}: actions hold NaN or infinity")
 
 
 def test_a_store_of_larger_frames_is_shrunk(tmp_path: Path) -> None:

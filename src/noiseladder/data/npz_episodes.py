@@ -29,11 +29,27 @@ def write_npz_episode(path: Path, episode: Episode) -> None:
 
 def read_arrays(path: Path, name: str) -> dict[str, Any]:
     """All arrays of an npz file; nothing is unpickled. Raises ValueError, with this name, for a damaged file."""
+    with path.open("rb") as opened:
+        if opened.read(2) != b"PK":
+            raise ValueError(f"{name} cannot be read as npz: it is none, expected arrays that numpy.savez wrote")
+    arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            for key in file.files:
+                arrays[key] = _array(file, key)
+            return arrays
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{name} cannot be read as npz: {' '.join(str(error).split())}") from error
+
+
+def _array(file: Any, key: str) -> Any:
+    try:
+        return file[key]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        # Not numpy's own sentence, which says how to unpickle.
+        raise ValueError(f"{key!r} holds Python objects, which could run anything: save numbers") from error
 
 
 def read_npz_episode(path: Path) -> Episode:

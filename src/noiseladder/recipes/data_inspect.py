@@ -80,7 +80,7 @@ def report(options: Inspect, kind: str, recordings: list[Recording], problems: l
             f"  frames    {frames} that can be read",
             f"  size      {_tally(f'{width}x{height}' for height, width in (r.size for r in recordings))}",
             f"  rate      {_tally('not said' if r.rate is None else f'{r.rate:g} a second' for r in recordings)}",
-            f"  actions   {', '.join(recordings[0].action_names) or 'none'}",
+            f"  actions   {_actions(recordings)}",
             f"  poses     {'yes' if all(r.clip.poses is not None for r in recordings) else 'none'}",
         ]
     lines += ["fits", *_fits(options, recordings)]
@@ -92,6 +92,18 @@ def report(options: Inspect, kind: str, recordings: list[Recording], problems: l
         if len(problems) > MOST_LINES:
             lines.append(f"  and {len(problems) - MOST_LINES} more")
     return lines
+
+
+def _actions(recordings: list[Recording]) -> str:
+    """Their names; where each frame has at most one, with how many frames it led to, so that a typo is seen."""
+    names = recordings[0].action_names
+    if not names:
+        return "none"
+    rows = np.concatenate([r.clip.actions for r in recordings if r.clip.actions is not None])
+    if not (np.isin(rows, (0, 1)).all() and (rows.sum(1) <= 1).all()):
+        return ", ".join(names)
+    counts = rows.sum(0).astype(int).tolist()
+    return ", ".join(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
 
 
 def _fits(options: Inspect, recordings: list[Recording]) -> list[str]:

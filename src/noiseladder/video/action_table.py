@@ -74,10 +74,12 @@ def read_action_table(path: Path, clips: Sequence[str], known: Sequence[str] = (
         raise ValueError(f"{path} has no column clip, expected one because there are {len(clips)} videos")
     words: dict[str, list[str]] = {clip: [] for clip in clips}
     numbers: dict[str, list[list[float]]] = {clip: [] for clip in clips}
+    while lines and not lines[-1]:
+        lines.pop()
     for number, line in enumerate(lines[1:], start=2):
-        if not line:
-            continue
         where = f"line {number} of {path}"
+        if not line and len(header) > 1:
+            continue
         if len(line) != len(header):
             raise ValueError(f"{where} has {len(line)} values, expected {len(header)}: {','.join(header)}")
         values = dict(zip(header, (value.strip() for value in line)))
@@ -88,6 +90,8 @@ def read_action_table(path: Path, clips: Sequence[str], known: Sequence[str] = (
         if FRAME in values and values[FRAME] != str(done):
             raise ValueError(f"{where} is about frame {values[FRAME]!r} of {clip}, expected {done}: one line a frame")
         if ACTION in values:
+            if not values[ACTION]:
+                raise ValueError(f"{where} has no action, expected a word: what was done on seeing that frame")
             if known and values[ACTION] not in known:
                 raise ValueError(
                     f"{where}: unknown action {values[ACTION]!r}, expected {', '.join(known)}"

@@ -8,7 +8,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +23,16 @@ from noiseladder.data.video_files import VIDEO_ENDINGS, probe, read_frames
 from .action_table import ActionTable, read_action_table, shifted
 from .clip import Clip
 from .resize import shrink
-from .store import ClipStore, Description, shard_folder, sweep_shards, write_shard
+from .store import BEGUN, ClipStore, Description, shard_folder, sweep_shards, whole_store, write_shard
 
 ACTIONS_FILE = "actions.csv"
 LAYOUTS = (
     "mp4 or GIF files, with or without actions.csv; npz files with frames (T, H, W, 3); a store of clips; zarr as in"
     " diffusion_policy; LeRobot v3"
 )
-MODELS = {"world.json": "an exported world", "recipe.json": "a training run"}
+OTHERS = {
+    "world.json": "an exported world", "recipe.json": "a training run", BEGUN: "a store that was not read to its end"
+}  # fmt: skip
 RATES_DIFFER = 0.01  # relative; 30 and 29.97 frames a second are the same
 
 
@@ -103,7 +107,7 @@ def layout_of(path: Path) -> Layout:
             raise ValueError(f"{path} is empty: expected {LAYOUTS}")
     if holds_episodes(path):
         return Layout("episodes")
-    for file, what in MODELS.items():
+    for file, what in OTHERS.items():
         if (path / file).is_file():
             raise ValueError(f"{path} holds {what}, and no recordings: expected {LAYOUTS}")
     if path.is_dir():
@@ -152,22 +156,24 @@ def check_alike(first: Recording, other: Recording) -> None:
 def import_video(path: Path, folder: Path, wanted: Wanted | None = None) -> ClipStore:
     """Make a store in `folder` of the recordings at `path`, a shard each; what is there already stays.
 
-    Raises ValueError with one sentence for the first thing that is wrong; what was written before it stays.
+    Raises ValueError with one sentence for the first thing that is wrong, and leaves nothing of what it wrote. Killed,
+    the same call goes on; until all of it is written the folder is no store.
     """
     wanted = wanted or Wanted()
     layout = layout_of(path)
-    sweep_shards(folder)
-    described = False
-    for number, recording in enumerate(clip_recordings(path, wanted)):
-        if not described:
-            made_by = {"world": "own video", "source": _fingerprint(path, layout)}
-            rate = wanted.rate or recording.rate
-            Description((wanted.size, wanted.size), recording.action_names, rate, made_by).write(folder)
-            described = True
-        if not (shard_folder(folder, number) / "shard.json").is_file():
-            write_shard(folder, number, [recording.clip])
-    if not described:
+    recordings = clip_recordings(path, wanted)
+    first = next(recordings, None)
+    if first is None:
         raise ValueError(f"{path} holds no clips: expected {LAYOUTS}")
+    made_by = {"world": "own video", "source": _fingerprint(path, layout)}
+    if layout.kind == "episodes" and wanted.camera is not None:
+        made_by["camera"] = wanted.camera  # where none is chosen there is one
+    size, rate = (wanted.size, wanted.size), wanted.rate or first.rate
+    with whole_store(folder, Description(size, first.action_names, rate, made_by)):
+        sweep_shards(folder)
+        for number, recording in enumerate(chain([first], recordings)):
+            if not (shard_folder(folder, number) / "shard.json").is_file():
+                write_shard(folder, number, [recording.clip])
     return ClipStore.open(folder)
 
 
@@ -226,10 +232,7 @@ def _npz(path: Path, wanted: Wanted) -> Recording:
             f"{name} holds {', '.join(arrays) or 'nothing'}, expected frames (T, H, W, 3), perhaps actions"
         )
     frames = arrays["frames"]
-    try:
-        whole = Clip(frames, poses=arrays.get("poses"))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    whole = _clip(name, frames, None, arrays.get("poses"))
     actions = arrays.get("actions")
     if actions is not None:
         if actions.ndim != 2 or actions.dtype.kind not in "fiub":
@@ -240,20 +243,23 @@ def _npz(path: Path, wanted: Wanted) -> Recording:
     small = np.stack([_shrunk(frame, wanted.size, name) for frame in whole.frames])
     names = () if actions is None else _numbered(actions.shape[1], wanted, name)
     rate = float(arrays["rate"]) if "rate" in arrays else None
-    return Recording(name, Clip(small, actions, whole.poses), (frames.shape[1], frames.shape[2]), rate, names)
+    return Recording(name, _clip(name, small, actions, whole.poses), (frames.shape[1], frames.shape[2]), rate, names)
 
 
 def _stored(path: Path, wanted: Wanted) -> Iterator[Recording | Problem]:
     store = ClipStore.open(path)
     about = store.description
-    for number, clip in enumerate(store):
-        name = f"clip {number}"
 
-        def read(name: str = name, clip: Clip = clip) -> Recording:
-            small = np.stack([_shrunk(frame, wanted.size, name) for frame in clip.frames])
-            return Recording(name, Clip(small, clip.actions, clip.poses), about.size, about.rate, about.action_names)
+    def read(number: int, name: str) -> Recording:
+        try:
+            clip = store[number]
+        except ValueError as error:
+            raise ValueError(f"{name} of {path}: {error}") from error
+        small = np.stack([_shrunk(frame, wanted.size, name) for frame in clip.frames])
+        return Recording(name, Clip(small, clip.actions, clip.poses), about.size, about.rate, about.action_names)
 
-        yield _attempt(name, read)
+    for number in range(len(store)):
+        yield _attempt(f"clip {number}", partial(read, number, f"clip {number}"))
 
 
 def _episodes(path: Path, wanted: Wanted) -> Iterator[Recording | Problem]:
@@ -282,6 +288,14 @@ def _episode(episode: Episode, wanted: Wanted) -> Recording:
     actions = shifted(episode.actions, len(frames), f"{episode.name} has", "actions")
     names = _numbered(actions.shape[1], wanted, episode.name)
     return Recording(episode.name, Clip(small, actions), episode.sizes[camera], episode.rate, names)
+
+
+def _clip(name: str, *arrays: NDArray[Any] | None) -> Clip:
+    """A clip, whose name is said in what is wrong with it."""
+    try:
+        return Clip(*arrays)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _attempt(name: str, read: Callable[[], Recording]) -> Recording | Problem:
@@ -316,7 +330,7 @@ def _names_in(path: Path) -> Sequence[str]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return list(file.files)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
+    except (TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
         return ["frames"]  # broken: said when it is read
 
 
