@@ -127,7 +127,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("forecast --context 0", "--context is 0, expected at least 1"),
         ("demo --steps 0", "--steps is 0, expected at least 1"),
         ("dream doom --scale 1000000", "--scale is 1000000, expected at most 32"),
-        ("data collect doom --seed -1 --folder walks", "seed is -1, expected 0 or more"),
+        ("data collect doom --seed -1 --folder walks", "seed is -1, expected a whole number, 0 to 2147483647"),
     ],
 )
 def test_a_number_out_of_range_is_refused_before_anything_is_made(

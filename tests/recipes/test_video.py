@@ -414,6 +414,11 @@ def test_bouncing_clips_are_lawful_and_their_actions_have_names(cached: Path) ->
         (["dream", "{run}", "--frames", "0"], "frames is 0"),
         (["dream", "{run}", "--frames", "1000000000"], "expected at most 100000"),
         (["dream", "{run}", "--steps", "0"], "steps is 0"),
+        (["dream", "{run}", "--steps", "100000000000"], "steps is 100000000000, expected a whole number, 1 to 1000"),
+        (["evaluate", "{run}", "--steps", "100000000"], "steps is 100000000, expected a whole number, 1 to 1000"),
+        (["dream", "{run}", "--seed", "-1"], "seed is -1, expected a whole number, 0 to 2147483647"),
+        (["dream", "{run}", "--seed", "99999999999999999999"], "seed is 99999999999999999999, expected a whole number"),
+        (["evaluate", "{run}", "--seed", "2147483648"], "seed is 2147483648, expected a whole number"),
         (["dream", "{run}", "--stabilization", "2"], "stabilization is 2"),
         (["dream", "{run}", "--gif", "film.mp4"], "does not end in .gif"),
         (["dream", "{run}", "--frames", "90000", "--gif", "{run}/recipe.json/film.gif"], "could not write"),
@@ -487,6 +492,15 @@ def test_mistakes_get_one_sentence_and_leave_nothing(
     assert "Traceback" not in said
     assert "the autoencoder comes first" not in said
     assert not (places["new"] / "recipe.json").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, -1_000_003, 2**31])
+def test_no_seed_undoes_what_keeps_walks_unseen(seed: int, cached: Path) -> None:
+    """UNSEEN - 1,000,003 would be seed 0, from which training records."""
+    recipe = trained_world.load(cached / "run").recipe
+    for walks in (lambda: real_walks(recipe, 20, 1, seed), lambda: long_walk(recipe, 20, seed)):
+        with pytest.raises(ValueError, match=rf"seed is {seed}, expected a whole number, 0 to 2147483647"):
+            walks()
 
 
 def own_clips(folder: Path, seed: int) -> None:

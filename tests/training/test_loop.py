@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from noiseladder.recipes.sines import Sines, experiment
 from noiseladder.training import Experiment, Ranks, Report, Training, TrainingOptions, generator_for, seeded, train
 from noiseladder.training.average import WeightAverage, with_weights
 from noiseladder.training.optimizer import learning_rate, make_optimizer
-from noiseladder.training.randomness import seed_for
+from noiseladder.training.randomness import LARGEST_SEED, check_seed, seed_for
 from noiseladder.training.threads import choose_threads
 
 TINY = Sines(steps=6, batch=6, length=8, width=8, warmup=2, validate_every=3, checkpoint_every=2, threads=1, seed=3)
@@ -311,3 +312,10 @@ def test_dropout_is_a_function_of_the_step() -> None:
     whole = Training(made(), TINY, Ranks())
     assert [r.loss for r in whole] == [r.loss for r in Training(made(), TINY, Ranks())]
     assert all(torch.equal(t, whole.tensors()[name]) for name, t in training.tensors().items())
+
+
+def test_a_seed_that_a_user_chose_is_a_whole_number_of_31_bits() -> None:
+    assert [check_seed(seed) for seed in (0, np.int64(7), torch.tensor(7), LARGEST_SEED)] == [0, 7, 7, 2**31 - 1]
+    for seed in (-1, -1_000_003, 2**31, 99_999_999_999_999_999_999, 1.0, float("nan"), "1", None, True, [1]):
+        with pytest.raises(ValueError, match=r"^seed is .*, expected a whole number, 0 to 2147483647$"):
+            check_seed(seed)

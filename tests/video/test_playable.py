@@ -95,9 +95,12 @@ def test_mistakes_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="not begun"):
         world.step(0)
     world.reset(FRAMES, ACTIONS, 0)
-    for action in (5, -1, True):
-        with pytest.raises(ValueError, match="unknown action"):
-            world.step(action)
+    for action in (5, -1, True, 1.0, "1", None, float("nan")):
+        with pytest.raises(ValueError, match=r"unknown action .*, expected 0 to 4: push left"):
+            world.step(action)  # type: ignore[arg-type]
+    for seed in (-1, None, 2**31, 1.5):
+        with pytest.raises(ValueError, match=r"seed is .*, expected a whole number"):
+            world.reset(FRAMES, ACTIONS, seed)  # type: ignore[arg-type]
 
 
 # A Gymnasium environment
@@ -139,8 +142,31 @@ def test_an_episode_in_a_dream() -> None:
     np.testing.assert_array_equal(environment.step(PLAN[0])[0], lived[0][0])
     environment.reset(seed=6)
     assert (environment.step(PLAN[0])[0] != lived[0][0]).any(), "another seed, another dream"
-    with pytest.raises(ValueError, match="no opening 9"):
-        environment.reset(options={"opening": 9})
+    for chosen in (9, -1, 0.0, "0", None, False):
+        with pytest.raises(ValueError, match=f"no opening {chosen!r}: they are numbered 0 to 0"):
+            environment.reset(options={"opening": chosen})
+    environment.reset(options={"opening": np.int64(0)})
+    for action in (1.7, "1", None, True, 3, -1):
+        with pytest.raises(ValueError, match=r"unknown action .*, expected 0 to 2: left, right, go"):
+            environment.step(action)
+    environment.step(np.int64(1))
+
+
+def test_environments_that_share_a_world_do_not_mix() -> None:
+    pytest.importorskip("gymnasium")
+    for make, start in ((dream, opening()), (TrueBouncing, TrueBouncing().opening(1))):
+        alone = []
+        for seed in (0, 1):
+            environment = WorldModelEnv(make(), [replace(start, seed=seed)])
+            environment.reset(seed=0)
+            alone.append([environment.step(action)[0] for action in PLAN])
+        world = make()
+        both = [WorldModelEnv(world, [replace(start, seed=seed)]) for seed in (0, 1)]
+        for environment in both:
+            environment.reset(seed=0)
+        for step, action in enumerate(PLAN):
+            for environment, expected in zip(both, alone):
+                np.testing.assert_array_equal(environment.step(action)[0], expected[step])
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_levels_fall_evenly_or_with_a_bend() -> None:
     assert torch.allclose(Dreaming(steps=4, bend=1.0).matrix[:, 0], torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
     assert torch.allclose(Dreaming(steps=2, bend=3.0).matrix[:, 0], torch.tensor([1.0, 0.125, 0.0]))
     assert Dreaming(steps=1).matrix.tolist() == [[1.0], [0.0]]
+    assert Dreaming(steps=1000).matrix.shape == (1001, 1)
 
 
 def test_taking_back_is_as_if_it_had_never_been() -> None:
@@ -201,12 +202,28 @@ def test_what_does_not_fit_gets_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"unknown action 3, expected 0 to 2: left, right, go"):
         model.reset(FRAMES, [0, 1, 2, 3], seed=0)
     model.reset(FRAMES, LED, seed=0)
-    for action in (3, -1, 0.5, True):
-        with pytest.raises(ValueError, match=r"unknown action"):
+    before = model.frame
+    for action in (3, -1, 0.5, 1.0, True, "1", "left", None, float("nan"), float("inf"), [1], np.array([1, 2])):
+        with pytest.raises(ValueError, match=r"unknown action .*, expected 0 to 2: left, right, go"):
             model.step(action)  # type: ignore[arg-type]
+    for action in (3, 0.5, True, "left", None, float("nan")):
+        with pytest.raises(ValueError, match=r"unknown action"):
+            model.reset(FRAMES, [0, 1, 2, action], seed=0)  # type: ignore[list-item]
+    for seed in (None, -1, 2**31, 99_999_999_999_999_999_999, 1.5, "x", True):
+        with pytest.raises(ValueError, match=r"seed is .*, expected a whole number, 0 to 2147483647"):
+            model.reset(FRAMES[:1], [], seed)  # type: ignore[arg-type]
+    assert np.array_equal(model.frame, before), "a reset that is refused changes nothing"
+    for number in (np.int64(1), np.uint8(1), torch.tensor(1)):
+        model.step(number)  # type: ignore[arg-type]
     for options in (
         {"steps": 0},
         {"steps": 1.5},
+        {"steps": 1001},
+        {"steps": 100_000_000_000},
+        {"steps": float("inf")},
+        {"steps": "x"},
+        {"steps": None},
+        {"steps": True},
         {"stabilization": 1.1},
         {"history": -1.0},
         {"history": float("nan")},

@@ -10,6 +10,7 @@ from typing import Annotated, TextIO
 from cyclopts import Parameter
 
 from noiseladder.training.progress import compact, duration
+from noiseladder.training.randomness import check_seed
 from noiseladder.video.collect import Collected, collect_doom, default_folder
 from noiseladder.video.doom import DoomOptions, Map
 from noiseladder.video.doom_maps import MazeOptions
@@ -44,6 +45,7 @@ def collect_doom_walks(options: Annotated[Doom, Parameter(name="*")] = Doom()) -
     """Record walks in Doom; stopped or killed, the same command goes on."""
     if options.processes is not None and options.processes < 1:
         raise ValueError(f"--processes is {options.processes}, expected at least 1")
+    check_seed(options.seed)
     wanted = DoomOptions(options.map, options.size, options.frames, options.seed, MazeOptions(rooms=options.rooms))
     folder = options.folder or default_folder(wanted)
     live, last = sys.stderr.isatty(), Collected(0, 0, 0, 0, 0.0)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from cyclopts import Parameter
 
+from noiseladder.training import check_seed
 from noiseladder.training.durable import check_writable, replace_file
 from noiseladder.video.beginnings import numbers_of
 from noiseladder.video.clip import Clip, Frames
@@ -64,6 +65,7 @@ def dream(options: Annotated[Dream, Parameter(name="*")] = Dream()) -> None:
         raise ValueError(f"--scale is {options.scale}, expected at most {LARGEST}: pixels of a film for one of a frame")
     if options.frames > MOST:
         raise ValueError(f"--frames is {options.frames}, expected at most {MOST}: all frames are kept in memory")
+    check_seed(options.seed)
     for path, suffix in ((options.gif, ".gif"), (options.strip, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"{path} does not end in {suffix}: give it a name that does")

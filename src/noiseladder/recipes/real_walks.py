@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noiseladder.training import generator_for
+from noiseladder.training import check_seed, generator_for
 from noiseladder.video.bouncing import ACTIONS as PUSHES
 from noiseladder.video.clip import Clip, one_hot
 from noiseladder.video.collect import doom_store
@@ -28,8 +28,9 @@ TRIED = 8
 def real_walks(recipe: Video, frames: int, count: int, seed: int) -> list[Clip]:
     """Up to `count` walks of at most `frames` frames with poses where there are any; a walk that ends early is shorter.
 
-    Raises ValueError, or ImportError without the engine, where there is no such world any more.
+    Raises ValueError for what is no seed and where there is no such world any more, ImportError without the engine.
     """
+    check_seed(seed)  # below 0 one could undo UNSEEN
     if recipe.data in (DOOM, MAZES):
         with tempfile.TemporaryDirectory(prefix="noiseladder-walks-") as folder:
             store = doom_store(Path(folder) / "walks", doom_options(recipe, frames, seed), count)
@@ -52,6 +53,7 @@ def long_walk(recipe: Video, frames: int, seed: int) -> tuple[int, Clip]:
 
     In Doom some walks end early, as somebody touches the armour. Raises what `real_walks` raises.
     """
+    check_seed(seed)
     if recipe.data not in (DOOM, MAZES):
         return 0, real_walks(recipe, frames, 1, seed)[0]
     options = doom_options(recipe, frames, seed)

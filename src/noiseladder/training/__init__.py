@@ -4,7 +4,7 @@ from .checkpoint import latest_checkpoint, read_checkpoint, restore_checkpoint, 
 from .experiment import Batches, Experiment, Objective
 from .loop import Report, Training, train
 from .options import TrainingOptions
-from .randomness import generator_for, seeded
+from .randomness import check_seed, generator_for, seeded
 from .ranks import Ranks, joined_ranks
 from .validation import Validation
 from .weights import load_weights, read_recipe, save_weights
@@ -18,6 +18,7 @@ __all__ = [
     "Training",
     "TrainingOptions",
     "Validation",
+    "check_seed",
     "generator_for",
     "joined_ranks",
     "latest_checkpoint",

@@ -1,10 +1,26 @@
 """Every random number of a run is a function of (seed, what for, step), so a resumed run has no state to restore."""
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+LARGEST_SEED = 2**31 - 1
+"""Of what a user may choose: with what is added to keep seeds apart it stays below 2^32, after which they repeat."""
+
+
+def check_seed(seed: Any) -> int:
+    """A seed that a user chose. Raises ValueError unless it is a whole number from 0 to 2^31 - 1."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= LARGEST_SEED:
+        raise ValueError(f"seed is {seed!r}, expected a whole number, 0 to {LARGEST_SEED}")
+    return number
 
 
 def seed_for(seed: int, purpose: str, step: int = 0) -> int:

@@ -54,8 +54,8 @@ class DoomOptions:
     def __post_init__(self) -> None:
         if not 16 <= self.size <= 240:
             raise ValueError(f"size is {self.size}, expected 16 to 240: pixels along the side of a frame")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, expected 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
         if self.frames < 2:
             raise ValueError(f"frames is {self.frames}, expected at least 2: an episode is a walk")
 

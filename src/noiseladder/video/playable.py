@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,6 +101,23 @@ def action_numbers(clip: Clip) -> NDArray[np.int64]:
     if not (np.isin(rows, (0, 1)).all() and (rows.sum(1) <= 1).all()):
         raise ValueError("the clip's actions are not one-hot rows: a walk can be followed with numbered actions only")
     return np.where(rows.any(1), rows.argmax(1), -1)
+
+
+def checked_action(action: Any, names: Sequence[str]) -> int:
+    """The number of one of the actions `names`. Raises ValueError for anything but a whole number of one of them."""
+    number = numbered(action, len(names))
+    if number is None:
+        raise ValueError(f"unknown action {action!r}, expected 0 to {len(names) - 1}: {', '.join(names)}")
+    return number
+
+
+def numbered(value: Any, count: int) -> int | None:
+    """A whole number from 0 to `count` - 1 as an int; None for all else, 1.0, "1" and True among it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if 0 <= number < count and not isinstance(value, bool) else None
 
 
 def idle_action(actions: Sequence[str]) -> int | None:

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator
 
+from noiseladder.training.randomness import check_seed
+
 from .bouncing import ACTIONS, NO_PUSH, BouncingWorld, Shapes
 from .clip import Frames
-from .playable import Opening
+from .playable import Opening, checked_action
 
 RATE = 25.0  # frames a second at which it is pleasant to play; the world itself knows no seconds
 
@@ -35,18 +37,15 @@ class TrueBouncing:
         return self.world.size
 
     def reset(self, frames: Frames, actions: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> Frames:
-        """Shapes as the seed places them; frames and actions are not read."""
-        self._shapes = self.world.start(1, Generator().manual_seed(seed))
+        """Shapes as the seed places them; frames and actions are not read. Raises ValueError for what is no seed."""
+        self._shapes = self.world.start(1, Generator().manual_seed(check_seed(seed)))
         return self._frame()
 
     def step(self, action: int) -> Frames:
         """One frame later. Raises ValueError for an unknown action, and before the first reset."""
         shapes = self.snapshot()
-        if isinstance(action, bool) or not 0 <= action < len(self.actions):
-            raise ValueError(
-                f"unknown action {action!r}, expected 0 to {len(self.actions) - 1}: {', '.join(self.actions)}"
-            )
-        push = action if action < len(ACTIONS) else NO_PUSH
+        number = checked_action(action, self.actions)
+        push = number if number < len(ACTIONS) else NO_PUSH
         self._shapes = self.world.step(shapes, torch.tensor([push]))
         return self._frame()
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noiseladder.training.randomness import check_seed
+
 from .clip import Frames
 from .doom import DoomOptions, Engine, make_maps
 from .doom_explorer import ACTIONS
-from .playable import Opening
+from .playable import Opening, checked_action
 
 MAZES = 8
 
@@ -74,20 +76,20 @@ class TrueDoom:
         return self.options.size
 
     def reset(self, frames: Frames, actions: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> Frames:
-        """Begin where the seed says."""
-        self._start(seed)
-        self._here = Moment(seed)
+        """Begin where the seed says. Raises ValueError for what is no seed."""
+        number = check_seed(seed)
+        self._start(number)
+        self._here = Moment(number)
         return self._engine.frame()
 
     def step(self, action: int) -> Frames:
         """One frame later. Raises ValueError for an unknown action, before the first reset, and where the walk ends."""
         here = self.snapshot()
-        if isinstance(action, bool) or not 0 <= action < len(ACTIONS):
-            raise ValueError(f"unknown action {action!r}, expected 0 to {len(ACTIONS) - 1}: {', '.join(ACTIONS)}")
+        number = checked_action(action, ACTIONS)
         self._here = None  # wherever the engine is, should it fail
-        if not self._engine.act(action):
+        if not self._engine.act(number):
             raise ValueError("the walk ends here, at the prize: take back a second, or begin again at a real frame")
-        self._here = Moment(here.seed, here, action)
+        self._here = Moment(here.seed, here, number)
         return self._engine.frame()
 
     def snapshot(self) -> Moment:

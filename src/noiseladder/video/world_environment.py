@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .clip import Frames
-from .playable import Opening, PlayableWorld
+from .playable import Opening, PlayableWorld, checked_action, numbered
 
 Judge = Callable[[Frames], tuple[float, bool]]
 
@@ -34,6 +34,7 @@ def WorldModelEnv(
     the openings, and the seed of the world's noise, from the environment's generator; `reset(options={"opening": 2})`
     chooses. judge: frame -> (reward, whether the episode ends here). Truncated after `time_limit` steps. rate: frames a
     second, for recordings. render_mode: "rgb_array". `info["opening"]` is the number of the opening.
+    Several environments may share a world, one after the other: each goes back to its own moment before it steps.
 
     Raises ValueError without openings or for openings of different sizes, ImportError without Gymnasium.
     """
@@ -81,6 +82,7 @@ def _environment_class() -> Any:
             self.observation_space = gymnasium.spaces.Box(0, 255, openings[0].frames.shape[1:], np.uint8)
             self.action_space = gymnasium.spaces.Discrete(len(world.actions))
             self._frame: Frames | None = None
+            self._moment: Any = None
             self._steps = self._opening = 0
 
         def reset(
@@ -88,19 +90,23 @@ def _environment_class() -> Any:
         ) -> tuple[Frames, dict[str, Any]]:
             super().reset(seed=seed)
             drawn, noise = int(self.np_random.integers(len(self.openings))), int(self.np_random.integers(2**31))
-            wanted = (options or {}).get("opening", drawn)
-            if wanted not in range(len(self.openings)):
-                raise ValueError(f"there is no opening {wanted!r}: they are numbered 0 to {len(self.openings) - 1}")
+            chosen = (options or {}).get("opening", drawn)
+            wanted = numbered(chosen, len(self.openings))
+            if wanted is None:
+                raise ValueError(f"there is no opening {chosen!r}: they are numbered 0 to {len(self.openings) - 1}")
             opening = self.openings[wanted]
             frame = self.world.reset(opening.frames, opening.actions, noise if opening.seed is None else opening.seed)
             self._frame, self._steps, self._opening = frame.copy(), 0, wanted
+            self._moment = self.world.snapshot()
             return frame.copy(), {"opening": wanted}
 
         def step(self, action: Any) -> tuple[Frames, float, bool, bool, dict[str, Any]]:
             if self._frame is None:
                 raise ValueError("step before reset: call reset first")
-            frame = self.world.step(int(action))
-            self._frame = frame.copy()
+            number = checked_action(action, self.world.actions)
+            self.world.restore(self._moment)  # another environment may have been there since
+            frame = self.world.step(number)
+            self._frame, self._moment = frame.copy(), self.world.snapshot()
             self._steps += 1
             reward, ended = self.judge(frame)
             return frame.copy(), float(reward), bool(ended), self._steps >= self.time_limit, {"opening": self._opening}

@@ -15,9 +15,13 @@ from noiseladder.diffusion.denoiser import Denoises
 from noiseladder.diffusion.sampling import DDIM, Step, draw_noise, final, sample
 from noiseladder.diffusion.scheduling_matrix import full_sequence
 from noiseladder.diffusion.state import State
+from noiseladder.training.randomness import check_seed
 
 from .clip import Frames
 from .past_guided import PastGuided
+from .playable import checked_action, numbered
+
+MOST_STEPS = 1000  # denoising calls for a frame; more are a slip of the hand, which takes minutes or all memory
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,10 @@ class Dreaming:
     bend: float = 2.322
 
     def __post_init__(self) -> None:
-        if self.steps != int(self.steps) or self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, expected a whole number, at least 1 denoising call for a frame")
+        if not numbered(self.steps, MOST_STEPS + 1):
+            raise ValueError(
+                f"steps is {self.steps!r}, expected a whole number, 1 to {MOST_STEPS}: denoising calls for a frame"
+            )
         if not 0 <= self.stabilization <= 1:
             raise ValueError(f"stabilization is {self.stabilization}, expected a noise level in [0, 1]; .05 is usual")
         if not 0 <= self.history <= 10:
@@ -134,8 +140,9 @@ class WorldModel:
 
         frames: (T, size, size, 3) uint8. actions: what led to each frame after the first, (T - 1,), or to every frame,
         (T,), where -1 says that nobody knows. seed: of all noise that will be drawn.
-        Raises ValueError for frames of another size, too many or too few actions, and unknown ones.
+        Raises ValueError for frames of another size, too many or too few actions, unknown ones, and what is no seed.
         """
+        number = check_seed(seed)
         given = np.asarray(frames)
         expected = (self.size, self.size, 3)
         if given.dtype != np.uint8 or given.ndim != 4 or given.shape[1:] != expected or len(given) == 0:
@@ -154,7 +161,7 @@ class WorldModel:
         condition = torch.stack([self._row(action, or_unknown=True) for action in led])[None]
         tokens = self.codec.encode(given)[None]
         self._state = self.denoiser.observe(tokens, condition, self.denoiser.initial_state(1))
-        self._generator.manual_seed(seed)
+        self._generator.manual_seed(number)
         self._frame, self.levels = given[-1].copy(), ()
         return self._frame
 
@@ -198,8 +205,4 @@ class WorldModel:
     def _row(self, action: int, or_unknown: bool = False) -> Tensor:
         if or_unknown and action == -1:
             return torch.zeros_like(self.action_rows[0])
-        if isinstance(action, bool) or action != int(action) or not 0 <= action < len(self.actions):
-            raise ValueError(
-                f"unknown action {action!r}, expected 0 to {len(self.actions) - 1}: {', '.join(self.actions)}"
-            )
-        return self.action_rows[int(action)]
+        return self.action_rows[checked_action(action, self.actions)]
