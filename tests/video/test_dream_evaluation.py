@@ -12,8 +12,19 @@ from noiseladder.diffusion.denoiser import Denoised
 from noiseladder.diffusion.noise import Cosine
 from noiseladder.diffusion.state import State
 from noiseladder.video.clip import Clip, one_hot
-from noiseladder.video.evaluation import Dreamer, endurance, long_dream, pieces, predict, sharpness, stacked
-from noiseladder.video.metrics import block_statistics
+from noiseladder.video.evaluation import (
+    Dreamer,
+    Endurance,
+    Foretold,
+    closeness,
+    endurance,
+    long_dream,
+    pieces,
+    predict,
+    sharpness,
+    stacked,
+)
+from noiseladder.video.metrics import BlockStatistics, block_statistics
 from noiseladder.video.world_model import Dreaming, WorldModel
 
 PLAN = [2, 0, 1, 1]
@@ -45,6 +56,14 @@ def test_a_batch_dreams_what_each_would_dream_alone(dreaming: Dreaming) -> None:
     model.reset(FRAMES, LED, seed=3)
     alone = np.stack([model.step(action) for action in PLAN])
     assert np.abs(dreamt[0].numpy().astype(int) - alone).max() <= 1  # rounded
+    one, led_to = frames[1:], conditions[1:]
+    dreamer = Dreamer(denoiser(), Pixels(), dreaming)
+    second, as_the_first = (
+        torch.cat(list(dreamer.dreams(one[:, :known], led_to[:, :known], led_to[:, known:], seed))).int()
+        for seed in (4, 3)
+    )
+    assert (dreamt[1].int() - second).abs().max() <= 1, "the second draws its noise from a seed that is one more"
+    assert (dreamt[1].int() - as_the_first).abs().max() > 1
 
 
 @dataclass(frozen=True)
@@ -115,3 +134,54 @@ def test_real_blocks_do_not_drift_and_a_frozen_dream_does() -> None:
     assert calm.floor == pytest.approx(1.0, abs=0.25)
     assert calm.drift == pytest.approx(1.0, abs=0.25)
     assert still.drift > 5
+
+
+def striped(dark: int, light: int, frames: int = 1) -> Tensor:
+    """Frames of 12x12 whose columns are dark and light in turns, (1, frames, 12, 12, 3)."""
+    columns = torch.tensor([dark, light] * 6, dtype=torch.uint8)
+    return columns[None, None, None, :, None].expand(1, frames, 12, 12, 3)
+
+
+def test_closeness_by_hand() -> None:
+    """What stood before is 50 away everywhere, the dream 10 and then 20, the codec's frames 1 and then 2."""
+    foretold = Foretold(
+        known=torch.cat([striped(0, 0), striped(150, 150)], 1),
+        truth=striped(100, 200, 2),
+        dream=torch.cat([striped(110, 190), striped(120, 180)], 1),
+        rebuilt=torch.cat([striped(101, 199), striped(102, 198)], 1),
+    )
+    found = closeness(foretold)
+    assert found.gain.tolist() == pytest.approx([20 * np.log10(50 / 10), 20 * np.log10(50 / 20)], abs=1e-4)
+    assert found.ceiling.tolist() == pytest.approx([20 * np.log10(50 / 1), 20 * np.log10(50 / 2)], abs=1e-4)
+    assert found.psnr.tolist() == pytest.approx([20 * np.log10(255 / 10), 20 * np.log10(255 / 20)], abs=1e-4)
+    assert found.sharpness.tolist() == pytest.approx([0.8, 0.6]), "edges of 80 and of 60 where there are 100"
+
+
+def test_drift_is_of_the_last_quarter_and_the_floor_of_all_real_blocks() -> None:
+    found = Endurance(
+        colour=torch.tensor([9.0, 9, 9, 9, 9, 9, 2, 4]),
+        motion=torch.tensor([8.0, 8, 8, 8, 8, 8, 1, 1]),
+        real_colour=torch.tensor([1.0, 1, 1, 1]),
+        real_motion=torch.tensor([3.0, 1, 1, 1]),
+    )
+    assert found.drift == 3.0
+    assert found.floor == 1.5
+    assert Endurance(found.motion, found.colour, found.real_motion, found.real_colour).drift == 3.0, "the larger"
+
+
+def test_a_dream_and_its_walk_are_held_against_other_walks() -> None:
+    """Not against each other: the walk that the dream followed is no measure of it."""
+
+    def blocks(*shares: float) -> BlockStatistics:
+        two = torch.tensor([[share, 1 - share] for share in shares])
+        return BlockStatistics(two, two.flip(1), torch.zeros(len(shares)), torch.zeros(len(shares)))
+
+    found = endurance(blocks(0.5, 1.0), blocks(0.75, 0.75, 0.9), blocks(0.25, 0.5, 0.75))
+    # The others are 1/2 on average; a quarter is .2908 nats from the mean of the two that are not it, a half 0.
+    spread = 2 / 3 * (0.25 * np.log(0.25 / 0.625) + 0.75 * np.log(0.75 / 0.375))
+    assert found.colour.tolist() == pytest.approx([0, np.log(2) / spread], rel=2e-3, abs=1e-6)
+    quarter = (0.25 * np.log(0.5) + 0.75 * np.log(1.5)) / spread
+    tenth = (0.1 * np.log(0.2) + 0.9 * np.log(1.8)) / spread
+    assert found.real_colour.tolist() == pytest.approx([quarter, quarter, tenth], rel=2e-3)
+    assert torch.allclose(found.motion, found.colour)
+    assert torch.allclose(found.real_motion, found.real_colour)

@@ -1,8 +1,10 @@
 """Learning from own dreams: what is remembered is what would be dreamt, what is asked for stays the truth."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from noiseladder.diffusion.batch import Batch
 from noiseladder.diffusion.denoiser import Denoiser
@@ -86,6 +88,19 @@ def test_dreams_carry_no_gradient_but_the_question_does() -> None:
     OwnHistory(1.0)(model, batch(), Generator().manual_seed(1)).backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+def test_so_many_sequences_are_dreamt_as_the_share_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+
+    def dreamt(*arguments: Any) -> Tensor:
+        shares.append(arguments[5].double().mean().item())
+        return arguments[1]
+
+    monkeypatch.setattr("noiseladder.video.own_history.dreamt_history", dreamt)
+    for share in (0.2, 1.0):
+        OwnHistory(share)(denoiser(), batch(2000, 2), Generator().manual_seed(3))
+    assert shares == pytest.approx([0.2, 1.0], abs=0.03)
 
 
 def test_levels_of_memory_and_of_questions() -> None:

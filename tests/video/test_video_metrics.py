@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from noiseladder.video.metrics import (
+    BlockStatistics,
     block_statistics,
     copy_last,
     divergence,
@@ -133,6 +134,28 @@ def test_a_dream_like_the_real_has_drift_about_one_and_a_fading_one_more_and_mor
         drift(real, block_statistics(film(0, 160), 80))
 
 
+def test_drift_is_in_units_of_how_far_a_real_block_is_from_the_others() -> None:
+    """By hand: three real blocks of two colours, each left out in turn; one kind of motion in units of its own."""
+
+    def blocks(colour: list[float], motion: list[float]) -> BlockStatistics:
+        rows = (torch.tensor([[share, 1 - share] for share in shares]) for shares in (colour, motion))
+        return BlockStatistics(*rows, torch.zeros(len(colour)), torch.zeros(len(colour)))
+
+    def nats(share: float, other: float) -> float:
+        return share * math.log(share / other) + (1 - share) * math.log((1 - share) / (1 - other))
+
+    real = blocks([0.25, 0.5, 0.75], [0.4, 0.5, 0.6])
+    found = drift(blocks([0.5, 0.25, 0.9], [0.5, 0.9, 0.4]), real)
+    colour = (nats(0.25, 0.625) + nats(0.5, 0.5) + nats(0.75, 0.375)) / 3
+    motion = (nats(0.4, 0.55) + nats(0.5, 0.5) + nats(0.6, 0.45)) / 3
+    expected = [0, nats(0.25, 0.5) / colour, nats(0.9, 0.5) / colour]
+    assert found.colour.tolist() == pytest.approx(expected, rel=2e-3, abs=1e-6)
+    assert found.motion.tolist() == pytest.approx(
+        [0, nats(0.9, 0.5) / motion, nats(0.4, 0.5) / motion], rel=2e-3, abs=1e-6
+    )
+    assert found.worst == found.motion[1].item()
+
+
 # Places
 
 
@@ -162,6 +185,28 @@ def test_who_stays_has_not_come_back() -> None:
     with pytest.raises(ValueError, match="never comes back"):
         revisits(frames[:30], poses[:30], Generator())
     assert revisits(frames, poses, Generator(), most=5).pairs == 5
+
+
+def test_a_revisit_is_a_gap_later() -> None:
+    frames, poses = walk()
+    assert revisits(frames, poses, Generator(), gap=36).pairs == (120 - 36) + (120 - 72) + (120 - 108)
+    assert revisits(frames, poses, Generator(), gap=37).pairs == (120 - 72) + (120 - 108)
+
+
+def test_a_heading_of_359_degrees_is_2_from_one_of_1() -> None:
+    poses = torch.zeros(5, 3)
+    poses[:, 2] = torch.tensor([359.0, 90, 180, 270, 1])
+    assert revisits(noise(5, 4, 4, 3), poses, Generator(), gap=4).pairs == 1
+    poses[:, 2] = torch.tensor([-1.0, 90, 180, 270, 361])
+    assert revisits(noise(5, 4, 4, 3), poses, Generator(), gap=4).pairs == 1
+
+
+def test_frames_of_other_poses_are_of_other_poses() -> None:
+    """A black place and a white one: every two frames of different places differ by all there is."""
+    here = torch.arange(60) // 10 % 2
+    frames = (255 * here).to(torch.uint8)[:, None, None, None].expand(60, 4, 4, 3)
+    found = revisits(frames, torch.stack([100.0 * here, 0.0 * here, 0.0 * here], 1), Generator().manual_seed(0), gap=5)
+    assert (found.again, found.other) == (0, 1)
 
 
 # All
