@@ -216,6 +216,71 @@ def test_the_real_walk_is_shown_beside(chrome: Any, page: Served) -> None:
         tab.wait_for_function("() => document.getElementById('real-figure').hidden")
 
 
+def test_two_quick_frames_are_both_counted(chrome: Any, page: Served) -> None:
+    """Numbers are written four times a second, but the last one must not be forgotten."""
+    with opened(chrome, page) as tab:
+        connected(tab)
+        once(tab, "forward")
+        tab.wait_for_timeout(120)
+        once(tab, "forward")
+        wait(tab, lambda: seen(tab) == (2, 4))
+        tab.wait_for_function("() => document.getElementById('number').textContent === '2'", timeout=3000)
+        assert tab.locator("#dream").get_attribute("aria-label") == "The world at frame 2"
+
+
+def test_frames_a_second_fall_to_none_when_nobody_steps(chrome: Any, page: Served) -> None:
+    with opened(chrome, page) as tab:
+        connected(tab)
+        assert tab.locator("#fps").text_content() == "0", "a real frame is no step"
+        tab.keyboard.down("ArrowUp")
+        wait(tab, lambda: int(tab.locator("#fps").text_content()) >= 3)
+        tab.keyboard.up("ArrowUp")
+        wait(tab, lambda: tab.locator("#fps").text_content() == "0")
+        wait(tab, lambda: tab.locator("#number").text_content() == str(seen(tab)[0]))
+        assert tab.locator("#calls").text_content() == "2", "of the last step"
+
+
+def test_a_page_that_is_loaded_again_says_where_the_walk_is(chrome: Any, page: Served) -> None:
+    with opened(chrome, page) as tab:
+        connected(tab)
+        for number in range(1, 4):
+            once(tab, "forward")
+            wait(tab, lambda number=number: seen(tab)[0] == number)
+        tab.reload()
+        connected(tab)
+        assert seen(tab) == (3, 6)
+        assert tab.locator("#number").text_content() == "3"
+        assert tab.locator("#players").text_content() == "1"
+        assert tab.locator("#fps").text_content() == "0"
+        assert tab.locator("#dream").get_attribute("aria-label") == "The world at frame 3"
+
+
+def test_a_film_has_the_dream_on_the_right_from_its_first_frame(chrome: Any, page: Served, tmp_path: Path) -> None:
+    """Recording first, the real walk later: what is dreamt does not change its side."""
+    with opened(chrome, page) as tab:
+        connected(tab)
+        tab.keyboard.press("v")
+        tab.wait_for_function("() => document.getElementById('record').getAttribute('aria-pressed') === 'true'")
+        once(tab, "forward")
+        wait(tab, lambda: seen(tab) == (1, 2))
+        tab.keyboard.press("c")
+        wait(tab, lambda: "ends here" in tab.locator("#said").text_content())
+        with tab.expect_download() as arriving:
+            tab.locator("#record").click()
+        arriving.value.save_as(tmp_path / "walk.gif")
+    frames = list(read_frames(tmp_path / "walk.gif"))
+    assert len(frames) == 1 + 1 + 12
+    side = 192 // 8  # of a pixel
+    assert {frame.shape for frame in frames} == {(192, side * (8 + 4 + 8), 3)}
+    for number, frame in enumerate(frames):
+        left, right = frame[:, : 8 * side], frame[:, -8 * side :]
+        assert right[side:].max() < 12, "dreamt frames are black below their numbers"
+        if number < 2:
+            assert np.abs(left.astype(int) - 24).max() < 12, "nothing real yet"
+        else:
+            assert left[side // 2, side // 2, 2] == pytest.approx(200, abs=12), "by which a real frame is known here"
+
+
 @pytest.mark.parametrize("format", ["gif", "mp4"])
 def test_a_recording_is_downloaded(chrome: Any, format: str, tmp_path: Path) -> None:
     if format == "mp4":

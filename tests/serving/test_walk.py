@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from noiseladder.serving.playground import SLIDERS, Playground
-from noiseladder.serving.walk import MARKED_SECONDS, MARKS_A_SECOND, Walk
+from noiseladder.serving.walk import EMPTY, GAP, MARKED_SECONDS, MARKS_A_SECOND, Walk
 from noiseladder.video.playable import Opening
 from noiseladder.video.true_bouncing import RATE, TrueBouncing
 from serving.served import counting, opening
@@ -71,6 +71,8 @@ def test_sliders_move_a_dream_and_only_that_walk() -> None:
     with pytest.raises(ValueError, match="expected 0 to"):
         one.slide({"steps": 6, "stabilization": 2})
     assert one.dreaming.steps == 5, "all or nothing"
+    one.step(0)
+    assert Walk(playground).dreaming == two.dreaming, "who comes later begins as the first did"
 
 
 def test_a_true_world_has_nothing_to_slide() -> None:
@@ -111,6 +113,34 @@ def test_a_film_shows_the_real_walk_first() -> None:
     frame = walk.film()[-1]
     np.testing.assert_array_equal(frame[:, :8], shown.real)
     np.testing.assert_array_equal(frame[:, -8:], shown.frame)
+
+
+def test_a_dream_stands_on_the_right_of_a_film_before_and_after_the_real_walk_stands_beside_it() -> None:
+    walk = Walk(counting(openings=[opening(), opening(later=5)]))
+    walk.reset(0)
+    walk.record()
+    alone = [walk.step(2), walk.step(1)]
+    walk.reset(1)
+    beside = walk.follow()
+    left = walk.step(2)
+    film = walk.film()
+    assert {frame.shape for frame in film} == {(8, 8 + GAP + 8, 3)}
+    for frame, shown in zip(film[1:], (*alone, beside, left), strict=True):
+        np.testing.assert_array_equal(frame[:, -8:], shown.frame)
+    for number in (0, 1, 2, 4):
+        assert (film[number][:, : 8 + GAP] == EMPTY).all(), "nothing real was to be seen"
+    np.testing.assert_array_equal(film[3][:, :8], beside.real)
+
+
+def test_a_recording_that_begins_beside_the_real_walk_begins_with_it() -> None:
+    walk = Walk(counting(openings=[opening(later=5)]))
+    walk.reset(0)
+    walk.follow()
+    shown = walk.follow()
+    walk.record()
+    first = walk.film()[0]
+    np.testing.assert_array_equal(first[:, :8], shown.real)
+    np.testing.assert_array_equal(first[:, -8:], shown.frame)
 
 
 def test_frames_are_our_own() -> None:

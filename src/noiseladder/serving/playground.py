@@ -50,8 +50,11 @@ class Playground:
     openings: Sequence[Opening]
     rate: float
     sliders: Mapping[str, Slider] = field(default_factory=lambda: SLIDERS)
+    dreaming: Any = field(init=False)
+    """How every walk begins to dream: the world's own changes with whoever walks in it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dreaming", self.world.dreaming)
         if not 1 <= len(self.openings) <= 64:
             raise ValueError(f"there are {len(self.openings)} openings, expected 1 to 64: real frames to begin with")
         if not 0 < self.rate <= 120:

@@ -19,6 +19,7 @@ from .playground import Playground
 MARKS_A_SECOND, MARKED_SECONDS = 4, 2
 FILM_SECONDS = 30.0
 GAP = 4  # pixels between the real walk and the dream in a film
+EMPTY = 24  # brightness where a film shows nothing
 
 
 def longest_film(rate: float) -> int:
@@ -85,7 +86,7 @@ class Walk:
 
     def __init__(self, playground: Playground) -> None:
         self.playground = playground
-        self.dreaming = playground.world.dreaming
+        self.dreaming = playground.dreaming
         self.number = 0
         self._followed: int | None = 0
         """Frames that the real walk was followed for, or None once another way was taken."""
@@ -147,10 +148,7 @@ class Walk:
             self._marks.pop()
         mark = self._marks[-1]
         self.number, self._followed, self._snapshot, self._frame = mark.number, mark.followed, mark.snapshot, mark.frame
-        real = None
-        if mark.followed and self._opening.later is not None:
-            real = self._opening.later[mark.followed - 1]
-        return self._shown(began, real, ())
+        return self._shown(began, self._real(), ())
 
     def look(self) -> Shown:
         """Where the walk is; it begins where it has not yet."""
@@ -169,21 +167,21 @@ class Walk:
 
     def record(self) -> None:
         """Keep frames from now on; what was kept before is dropped."""
-        self._film = [] if self._frame is None else [_beside(self._frame, None)]
+        self._film = [] if self._frame is None else [_beside(self._frame, self._real())]
 
     def film(self) -> list[Frames]:
         """What was kept; the recording ends."""
         kept, self._film = self._film, None
         if not kept:
             raise ValueError("nothing is being recorded: begin a recording first")
-        # A film has one size: frames with a real one beside them are wider.
+        # A film has one size: frames with a real one beside them are wider. Without one its place, the left, is empty.
         widest = max(frame.shape[1] for frame in kept)
-        return [
-            frame
-            if frame.shape[1] == widest
-            else np.pad(frame, ((0, 0), (0, widest - frame.shape[1]), (0, 0)), constant_values=24)
-            for frame in kept
-        ]
+        return [np.pad(frame, ((0, 0), (widest - frame.shape[1], 0), (0, 0)), constant_values=EMPTY) for frame in kept]
+
+    def _real(self) -> Frames | None:
+        """The real frame that belongs beside this one, while the real walk is followed."""
+        later = self._opening.later
+        return later[self._followed - 1] if later is not None and self._followed else None
 
     def _move(self, action: int) -> tuple[float, ...]:
         """Put the world here, take a step, keep where it came to: all or nothing. Returns the frame's levels."""
@@ -236,5 +234,5 @@ def _checked(frame: Frames) -> Frames:
 def _beside(frame: Frames, real: Frames | None) -> Frames:
     if real is None:
         return frame
-    gap = np.full((len(frame), GAP, 3), 24, np.uint8)
+    gap = np.full((len(frame), GAP, 3), EMPTY, np.uint8)
     return np.concatenate([real, gap, frame], axis=1)

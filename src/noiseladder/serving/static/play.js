@@ -8,8 +8,9 @@ const TRIES = [300, 600, 1200, 2500, 5000, 10000];
 
 const world = { actions: [], idle: null, rate: 20, openings: [], keys: new Map() };
 const link = { socket: null, entered: false, busy: false, tries: 0, timer: 0, closed: null };
-const walk = { wanted: new Map(), held: [], tapped: null, auto: false, beside: false, recording: false, number: 0 };
-const clock = { next: 0, timer: 0, arrivals: [], shown: 0 };
+const walk = { wanted: new Map(), held: [], tapped: null, auto: false, beside: false, recording: false, number: NaN };
+const clock = { next: 0, timer: 0 };
+const numbers = { steps: [], frame: null, step: null, timer: 0 }; // when frames came; the last one, and the last step
 const memory = { columns: [], rows: [] }; // of the grid: a level for each remembered frame; rows as they were drawn
 
 // ---------------------------------------------------------------- talking
@@ -187,7 +188,6 @@ function refused(why) {
 }
 
 function show(header, body) {
-  const now = performance.now();
   const size = header.width * header.height * 3;
   draw(byId("dream"), header, body.subarray(0, size));
   const two = header.real;
@@ -198,20 +198,15 @@ function show(header, body) {
     byId("psnr").textContent = psnr(body, size);
   }
   if (header.number === 0 || header.number < walk.number) memory.columns = memory.rows = null;
+  numbers.frame = header;
+  if (header.number === walk.number + 1) {
+    numbers.step = header;
+    numbers.steps.push(performance.now());
+  }
   walk.number = header.number;
   if (header.number > 0 && header.levels.length) rememberLevels(header);
   else drawLevels(header);
-  clock.arrivals.push(now);
-  while (clock.arrivals[0] < now - 1000) clock.arrivals.shift();
-  if (now - clock.shown > 250 || header.number === 0) {
-    clock.shown = now;
-    byId("fps").textContent = clock.arrivals.length;
-    byId("calls").textContent = header.calls;
-    byId("cost").textContent = header.milliseconds.toFixed(header.milliseconds < 10 ? 1 : 0);
-    byId("number").textContent = header.number;
-    byId("players").textContent = header.players;
-    byId("dream").setAttribute("aria-label", `The world at frame ${header.number}`);
-  }
+  if (!numbers.timer || header.number === 0) tellNumbers();
   if (walk.recording && header.recorded !== null) {
     byId("record-text").textContent = `Save ${(header.recorded / world.rate).toFixed(1)} s`;
     if (header.recorded >= world.longest) say("The film is full: save it.");
@@ -220,6 +215,23 @@ function show(header, body) {
     setBeside(false);
     say("The recorded walk ends here.");
   }
+}
+
+// Four times a second, so that they can be read, for as long as anything changes: the last frame is told in any case,
+// and frames/s falls to 0 when nobody steps.
+function tellNumbers() {
+  clearTimeout(numbers.timer);
+  const { frame, step, steps } = numbers;
+  while (steps[0] < performance.now() - 1000) steps.shift();
+  byId("fps").textContent = steps.length;
+  byId("number").textContent = frame.number;
+  byId("players").textContent = frame.players;
+  byId("dream").setAttribute("aria-label", `The world at frame ${frame.number}`);
+  if (step) {
+    byId("calls").textContent = step.calls;
+    byId("cost").textContent = step.milliseconds.toFixed(step.milliseconds < 10 ? 1 : 0);
+  }
+  numbers.timer = steps.length ? setTimeout(tellNumbers, 250) : 0;
 }
 
 function draw(canvas, header, rgb) {
