@@ -494,6 +494,25 @@ def test_mistakes_get_one_sentence_and_leave_nothing(
     assert not (places["new"] / "recipe.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ({"width": "abc"}, "recipe.json says that width is 'abc', expected a whole number: restore it"),
+        ({"data": 5}, "recipe.json says that data is 5, expected a text: restore it"),
+        (None, "recipe.json does not say steps, learning_rate, seed: it is not what a training wrote, restore it"),
+    ],
+)
+def test_a_recipe_that_was_changed_gets_one_sentence(
+    recipe: dict[str, object] | None, sentence: str, cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cached / "run", tmp_path / "run")
+    path = tmp_path / "run" / "recipe.json"
+    path.write_text(json.dumps({"recipe": "video"} if recipe is None else {**json.loads(path.read_text()), **recipe}))
+    for command in (["dream"], ["evaluate"], ["export"]):
+        assert main([*command, str(tmp_path / "run")]) == 2
+        assert f"{tmp_path / 'run'}/{sentence}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seed", [-1, -1_000_003, 2**31])
 def test_no_seed_undoes_what_keeps_walks_unseen(seed: int, cached: Path) -> None:
     """UNSEEN - 1,000,003 would be seed 0, from which training records."""

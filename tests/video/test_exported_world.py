@@ -34,6 +34,7 @@ from noiseladder.video.exported_world import (
     ExportedState,
     Graph,
     load_exported,
+    note_text,
     schedule_note,
 )
 from noiseladder.video.exporting import WRITTEN, Alike, check_place, export_world
@@ -203,7 +204,30 @@ def test_a_world_that_dreams_otherwise_is_refused(exported: Path, monkeypatch: p
 
 
 def edited(data: bytes, **entries: object) -> bytes:
-    return json.dumps({**json.loads(data), **entries}).encode()
+    """With other entries, as if they had been exported so."""
+    note = {**json.loads(data), **entries}
+    del note["sha256"]
+    return note_text(note).encode()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"schedule": {"name": "Linear"}}, {"recipe": {"steps": "x"}}, {"weights": "x"}, {"token_shape": "abc"},
+        {"dreaming": None}, {"another": 1}, {"sha256": "0"}, {"sha256": None},
+    ],
+)  # fmt: skip
+def test_an_entry_that_was_changed_is_noticed(entries: dict[str, object], exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "world"
+    shutil.copytree(exported, folder)
+    note = json.loads((exported / "world.json").read_text())
+    (folder / "world.json").write_text(json.dumps(dict(reversed(note.items())), indent=1))
+    load_exported(folder)  # another order and other spaces change nothing
+    (folder / "world.json").write_text(json.dumps({**note, **entries}))
+    with pytest.raises(
+        ValueError, match=r"world\.json is not what was exported, an entry was changed: export the world"
+    ):
+        load_exported(folder)
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
@@ -272,7 +296,11 @@ def test_a_damaged_folder_gets_one_sentence(exported: Path, tmp_path: Path) -> N
         ("head.onnx", lambda data: data[:-1] + bytes([data[-1] ^ 1]), r"head\.onnx is missing or not the file"),
         ("memory.onnx", None, r"memory\.onnx is missing or not the file"),
         ("world.json", lambda data: data[:50], r"world\.json is damaged or none of ours"),
-        ("world.json", lambda data: data.replace(b'"version": 1', b'"version": 2'), r"version 2, expected"),
+        (
+            "world.json",
+            lambda data: data.replace(b'"version": 2', b'"version": 1'),
+            r"version 1, expected .* of version 2: export",
+        ),
         ("world.json", lambda data: edited(data, graphs={}), r"world\.json is damaged, an entry is missing"),
         ("world.json", lambda data: edited(data, graphs=[]), r"world\.json is damaged, an entry"),
         ("world.json", lambda data: edited(data, schedule={"name": "Nope"}), r"json is damaged, an entry is"),

@@ -105,7 +105,7 @@ def load(folder: Path, own_actions: bool = False, seed: int = 0) -> DiffuserPlan
     recipe = read_recipe_file(folder)
     if recipe.get("recipe") != "diffuser":
         raise ValueError(f"{folder} is a run of {recipe.get('recipe')!r}, expected one of `noiseladder train diffuser`")
-    options = from_json(Diffuser, recipe)
+    options = from_json(Diffuser, recipe, folder / "recipe.json")
     tokens = WindowTokens.load(folder)
     denoiser = Denoiser(network(options, tokens), Cosine())
     load_weights(folder / "weights.safetensors", denoiser)

@@ -14,7 +14,7 @@ from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
 
 from .maze import Maze, network
-from .run_folders import WEIGHTS, open_run, shipped_in
+from .run_folders import RECIPE, WEIGHTS, open_run, shipped_in
 from .shipping import write_shipped
 
 SHIPPED = Path(noiseladder.planning.__file__).parent / "weights"
@@ -44,7 +44,7 @@ def load(run: str | Path) -> TrainedMaze:
     Raises ValueError, one sentence, where there is none, or where it is the run of another recipe or not yet whole.
     """
     folder, values = open_run(run, shipped(), "maze", (WEIGHTS, KNOWLEDGE))
-    options = from_json(Maze, values)
+    options = from_json(Maze, values, folder / RECIPE)
     knowledge = Knowledge.load(folder)
     denoiser = Denoiser(network(options, knowledge.tokens), Cosine())
     load_weights(folder / WEIGHTS, denoiser)

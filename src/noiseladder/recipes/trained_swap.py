@@ -13,7 +13,7 @@ from noiseladder.imitation.policy_knowledge import FILE as KNOWLEDGE, PolicyKnow
 from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
 
-from .run_folders import WEIGHTS, open_run, shipped_in
+from .run_folders import RECIPE, WEIGHTS, open_run, shipped_in
 from .shipping import write_shipped
 from .swap import Swap, network
 
@@ -33,7 +33,8 @@ def load_policy(run: str | Path, steps: int = STEPS, seed: int = 0) -> Policy:
     """
     folder, options = open_run(run, shipped(), "swap", (WEIGHTS, KNOWLEDGE))
     knowledge = PolicyKnowledge.load(folder)
-    denoiser = Denoiser(network(from_json(Swap, options), knowledge.tokens), Cosine()).eval()
+    recipe = from_json(Swap, options, folder / RECIPE)
+    denoiser = Denoiser(network(recipe, knowledge.tokens), Cosine()).eval()
     load_weights(folder / WEIGHTS, denoiser)
     return Policy(denoiser, knowledge, steps, seed=seed)
 

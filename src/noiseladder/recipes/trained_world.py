@@ -12,11 +12,17 @@ from noiseladder.training.options import from_json
 from noiseladder.training.weights import load_weights
 from noiseladder.video.autoencoder import FrameAutoencoder, load_autoencoder
 from noiseladder.video.beginnings import FILE as BEGINNINGS, Beginnings
-from noiseladder.video.exported_world import ExportedCodec, ExportedDenoiser, is_exported, load_exported
+from noiseladder.video.exported_world import (
+    FILE as EXPORTED,
+    ExportedCodec,
+    ExportedDenoiser,
+    is_exported,
+    load_exported,
+)
 from noiseladder.video.pixels import PixelCodec
 from noiseladder.video.world_model import Dreaming, WorldModel
 
-from .run_folders import WEIGHTS, check_files, open_run, shipped_in
+from .run_folders import RECIPE, WEIGHTS, check_files, open_run, shipped_in
 from .shipping import write_shipped
 from .video import AUTOENCODER, Video, dreaming as usual_dreaming, network, sampled
 
@@ -63,10 +69,11 @@ def load(run: str | Path) -> TrainedWorld:
     """
     if is_exported(Path(run)):
         exported = load_exported(Path(run))
-        recipe, weights = from_json(Video, exported.note["recipe"]), int(exported.note["weights"])
+        recipe = from_json(Video, exported.note["recipe"], f"the recipe in {Path(run) / EXPORTED}")
+        weights = int(exported.note["weights"])
         return TrainedWorld(exported.denoiser, exported.codec, exported.beginnings, recipe, weights)
     folder, values = open_run(run, shipped(), "video", (WEIGHTS, BEGINNINGS))
-    options, beginnings = from_json(Video, values), Beginnings.load(folder)
+    options, beginnings = from_json(Video, values, folder / RECIPE), Beginnings.load(folder)
     check_files(folder, codec_files(options))
     codec = PixelCodec(options.size) if options.pixels else load_autoencoder(folder / AUTOENCODER)
     if beginnings.frames.shape[2] != codec.size:

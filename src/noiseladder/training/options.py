@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +82,57 @@ def to_json(options: TrainingOptions) -> dict[str, Any]:
     return {field.name: _plain(field.name, getattr(options, field.name)) for field in fields(options)}
 
 
-def from_json(kind: type[Options], recipe: Mapping[str, Any]) -> Options:
-    """Options of a class from a recipe's JSON; what is none of its fields is left out."""
-    names = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in recipe.items() if name in names})
+ALWAYS = ("steps", "learning_rate", "seed")
+"""Options that are in every recipe that a training wrote; others may have come later."""
+
+KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    str: ((str,), "a text"),
+    Path: ((str,), "a path"),
+    NoneType: ((NoneType,), "null"),
+}
+"""Of an option: what it is in JSON, and how that is called."""
+
+
+def from_json(kind: type[Options], recipe: Mapping[str, Any], source: Path | str = "the recipe") -> Options:
+    """Options of a class from a recipe's JSON; what is none of its fields is left out.
+
+    source: where the recipe stands, for what is said of it. Raises ValueError for a value of another type than its
+    option, for one that the options refuse, and for a recipe that is not whole.
+    """
+    missing = [name for name in ALWAYS if name not in recipe]
+    if missing:
+        raise ValueError(f"{source} does not say {', '.join(missing)}: it is not what a training wrote, restore it")
+    hints = get_type_hints(kind)
+    given = {field.name: recipe[field.name] for field in fields(kind) if field.name in recipe}
+    for name, value in given.items():
+        if not any(_is_of(value, one) for one in _alternatives(hints[name])):
+            expected = " or ".join(_called(one) for one in _alternatives(hints[name]))
+            raise ValueError(f"{source} says that {name} is {value!r}, expected {expected}: restore it")
+    return kind(**given)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can be that of an option of a type; true for types that are unknown here."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return isinstance(value, str) and value in hint.__members__
+    if get_origin(hint) in (tuple, list):
+        return isinstance(value, list)
+    if hint not in KINDS:
+        return True
+    return isinstance(value, KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+
+
+def _called(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(hint.__members__)}"
+    return KINDS[hint][1] if hint in KINDS else "a list"
 
 
 def _plain(name: str, value: Any) -> Any:

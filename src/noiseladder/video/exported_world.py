@@ -7,6 +7,7 @@ the dream are those of every other world.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,9 @@ from noiseladder.training.tensors_file import read_tensors
 from .beginnings import Beginnings
 from .clip import Frames
 
-FILE, START, KIND, VERSION = "world.json", "start.safetensors", "exported world", 1
+FILE, START, KIND, VERSION = "world.json", "start.safetensors", "exported world", 2
+SUM = "sha256"
+"""Entry of world.json: the hash of all others, as JSON with sorted keys."""
 ENCODER, MEMORY, HEAD, DECODER = "encoder", "memory", "head", "decoder"
 GRAPHS = (ENCODER, MEMORY, HEAD, DECODER)
 SCHEDULES: Mapping[str, type[NoiseSchedule]] = {kind.__name__: kind for kind in (Cosine, Sigmoid, Linear, LogSNR, Flow)}
@@ -257,7 +260,18 @@ def read_note(folder: Path) -> dict[str, Any]:
             f"{path} holds {kind!r} of version {version}, expected {KIND!r} of version {VERSION}: export the world"
             " again"
         )
+    if note.pop(SUM, None) != _sum(note):
+        raise ValueError(f"{path} is not what was exported, an entry was changed: export the world again")
     return dict(note)
+
+
+def note_text(note: Mapping[str, Any]) -> str:
+    """What world.json says: a note, and the hash by which `read_note` knows that nobody changed it."""
+    return json.dumps({**note, SUM: _sum(note)}, indent=2) + "\n"
+
+
+def _sum(note: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def schedule_note(schedule: NoiseSchedule) -> dict[str, Any]:

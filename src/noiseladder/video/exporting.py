@@ -28,6 +28,7 @@ from .exported_world import (
     VERSION,
     ExportedState,
     load_exported,
+    note_text,
     runtime,
     schedule_note,
 )
@@ -106,7 +107,7 @@ def export_world(
             note["graphs"][name] = {
                 "file": path.name, "sha256": file_hash(path), "inputs": shapes, "outputs": list(part.outputs)
             }  # fmt: skip
-        replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
+        replace_text(partial / FILE, note_text(note))
         exported = load_exported(partial)
         mine = WorldModel(sampler(denoiser), codec, beginnings.names, beginnings.rows, how)
         its = WorldModel(sampler(exported.denoiser), exported.codec, beginnings.names, beginnings.rows, how)
@@ -117,7 +118,7 @@ def export_world(
                 f" {len(plan)} frames, expected at most {SAME}; nothing was written"
             )
         note["checked"] = {"frames": len(plan), "largest_difference_of_255": found[0].largest}
-        replace_text(partial / FILE, json.dumps(note, indent=2) + "\n")
+        replace_text(partial / FILE, note_text(note))
         check_place(folder)  # once more: somebody may have put a file there in the meantime
 
     replace_folder(folder, write)
