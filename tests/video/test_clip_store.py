@@ -174,6 +174,11 @@ def test_a_store_that_has_to_be_whole_is_none_before(tmp_path: Path) -> None:
         write_shard(folder, 1, [clip(3)])
     assert ClipStore.open(folder).lengths.tolist() == [5, 3]
     assert sorted(path.name for path in folder.iterdir()) == ["shards", "store.json"]
+    with whole_store(tmp_path / "twice", one):
+        with whole_store(tmp_path / "twice", one):  # as another process does, which is faster
+            write_shard(tmp_path / "twice", 0, [clip(5)])
+        write_shard(tmp_path / "twice", 0, [clip(5)])
+    assert ClipStore.open(tmp_path / "twice").lengths.tolist() == [5]
     with pytest.raises(ValueError, match="made with another source"), whole_store(folder, Description((4, 4))):
         raise AssertionError
     with pytest.raises(ValueError, match="mistake"), whole_store(folder, one):

@@ -165,7 +165,8 @@ def whole_store(folder: Path, description: Description) -> Iterator[None]:
             with suppress(OSError):  # somebody else's file may have come
                 folder.rmdir()
         raise
-    begun.replace(folder / FILE)
+    with suppress(FileNotFoundError):  # another process was faster; the same description makes the same store
+        begun.replace(folder / FILE)
 
 
 def sweep_shards(folder: Path) -> None:
