@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -96,7 +97,11 @@ def evaluate(options: Annotated[Evaluate, Parameter(name="*")] = Evaluate()) -> 
     for name, why in left_out.items():
         print(f"{name} left out: {why}", file=sys.stderr)
     if options.json is not None:
-        values = {name: {"dream": dream, "real": real} for name, (dream, real) in figures.items()}
+        # Pixels that are their own tokens come back without any error, and JSON has no word for infinite decibels.
+        values = {
+            name: {"dream": dream, "real": real if math.isfinite(real) else None}
+            for name, (dream, real) in figures.items()
+        }
         replace_text(options.json, json.dumps(values, indent=2) + "\n")
 
 
