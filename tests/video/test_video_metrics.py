@@ -9,10 +9,12 @@ from torch import Generator, Tensor
 
 from noiseladder.video.metrics import (
     BlockStatistics,
+    Revisits,
     block_statistics,
     copy_last,
     divergence,
     drift,
+    pooled,
     psnr,
     psnr_gain,
     revisits,
@@ -207,6 +209,14 @@ def test_frames_of_other_poses_are_of_other_poses() -> None:
     frames = (255 * here).to(torch.uint8)[:, None, None, None].expand(60, 4, 4, 3)
     found = revisits(frames, torch.stack([100.0 * here, 0.0 * here, 0.0 * here], 1), Generator().manual_seed(0), gap=5)
     assert (found.again, found.other) == (0, 1)
+
+
+def test_walks_are_pooled_by_their_pairs() -> None:
+    found = pooled([Revisits(0.1, 0.2, 30), Revisits(0.5, 0.6, 10)])
+    assert (found.again, found.other, found.pairs) == (pytest.approx(0.2), pytest.approx(0.3), 40)
+    assert found.ratio == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="no revisits to pool"):
+        pooled([])
 
 
 # All

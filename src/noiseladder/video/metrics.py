@@ -6,6 +6,7 @@ Frames are uint8 (..., H, W, 3) or floats in [0, 1] of the same shape; nothing t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -170,6 +171,16 @@ class Revisits:
     def ratio(self) -> float:
         """0 for a world that looks the same again, about 1 for one that has forgotten."""
         return self.again / self.other if self.other > 0 else math.nan
+
+
+def pooled(found: Sequence[Revisits]) -> Revisits:
+    """Those of several walks as one: means over their pairs. ValueError without any."""
+    pairs = sum(one.pairs for one in found)
+    if pairs == 0:
+        raise ValueError("there are no revisits to pool, expected those of one walk at least")
+    return Revisits(
+        sum(one.again * one.pairs for one in found) / pairs, sum(one.other * one.pairs for one in found) / pairs, pairs
+    )
 
 
 def revisits(
