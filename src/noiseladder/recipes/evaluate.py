@@ -285,6 +285,7 @@ def likeness(dreamer: Dreamer, walks: list[Clip], options: Evaluate) -> tuple[di
     left_out = {
         name: f"either side has {count} pieces of {length} frames of {few} walks, expected at least {clips} of"
         f" {walked}, as of fewer even real ones score anything: take --predictions {2 * clips} and --walks {2 * walked}"
+        " or more"
         for name, (clips, walked) in LEAST_CLIPS.items()
         if count < clips or few < walked
     }
