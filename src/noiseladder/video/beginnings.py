@@ -15,7 +15,7 @@ from .clip import Frames
 from .store import ClipStore
 
 FILE, KIND = "beginnings.safetensors", "beginnings of dreams"
-COUNT, LENGTH = 6, 8
+COUNT, LENGTH = 4, 8
 
 
 @dataclass(frozen=True)
