@@ -31,7 +31,8 @@ def test_a_doom_ships_and_is_small() -> None:
 def test_the_next_frames_of_unseen_walks_are_known_better_than_by_copying(name: str) -> None:
     world = load(name)
     rows = torch.cat([world.beginnings.rows, torch.zeros_like(world.beginnings.rows[:1])])  # -1 is not known
-    walks = [Clip(frames, rows[led].numpy()) for frames, led in map(world.beginnings.__getitem__, range(len(world.beginnings)))]
+    begun = [world.beginnings[number] for number in range(len(world.beginnings))]
+    walks = [Clip(frames, rows[led].numpy()) for frames, led in begun]
     mean = predict(Dreamer(world.denoiser, world.codec, Dreaming(steps=1)), walks, context=4, horizon=4)
     assert mean.gain.min() > 1.5, mean.gain
     assert (mean.ceiling > mean.gain - 0.5).all()
