@@ -27,9 +27,11 @@ class Fake:
     def __init__(self, off: int) -> None:
         self.off = off
         self.asked: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.seeds: list[int] = []
 
     def dreams(self, frames: Tensor, led: Tensor, conditions: Tensor, seed: int):  # type: ignore[no-untyped-def]
         self.asked.append((frames, led, conditions))
+        self.seeds.append(seed)
         for number in range(conditions.shape[1]):
             last = number == conditions.shape[1] - 1
             yield frames[:, -1] + torch.tensor(self.off if last else 77, dtype=torch.uint8)
@@ -46,11 +48,12 @@ def test_returns_are_those_with_a_context_before_and_time_between() -> None:
 
 def test_what_is_dreamt_on_coming_back_is_held_against_what_was_left() -> None:
     fake, found = Fake(20), [Return(walk(), 9, 41), Return(walk(grey=50), 5, 45)]
-    back = come_back(fake, found, CONTEXT)  # type: ignore[arg-type]
+    back = come_back(fake, found, CONTEXT, seed=7)  # type: ignore[arg-type]
     assert back.dream == pytest.approx(20 / 255)
     assert back.real == pytest.approx(5 / 255)
     assert back.other == pytest.approx(50 / 255), "from where the walk was meanwhile"
     assert (back.ratio, back.floor, back.count) == pytest.approx((20 / 50, 5 / 50, 2))
+    assert fake.seeds == [7, 8]
     for each, (frames, led, conditions) in zip(found, fake.asked, strict=True):
         begin = each.left + 1 - CONTEXT
         actions = torch.from_numpy(np.asarray(each.walk.actions))
@@ -60,6 +63,7 @@ def test_what_is_dreamt_on_coming_back_is_held_against_what_was_left() -> None:
 
 
 def test_a_walk_that_never_comes_back_is_refused() -> None:
-    for walks in ([walk(length=35)], [Clip(walk().frames, walk().actions)]):
-        with pytest.raises(ValueError, match="no walk comes back to a pose after 20 to 60 frames"):
-            returns_of(walks, CONTEXT, 5)
+    with pytest.raises(ValueError, match="no walk comes back to a pose after 20 to 60 frames"):
+        returns_of([walk(length=35), Clip(walk().frames, walk().actions)], CONTEXT, 5)
+    with pytest.raises(ValueError, match="no walk has poses"):
+        returns_of([Clip(walk().frames, walk().actions)], CONTEXT, 5)

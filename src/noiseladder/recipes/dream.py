@@ -41,7 +41,7 @@ class Dream:
     strip: Path | None = None
     """Where to keep some of the frames in a row, a .png."""
     steps: int | None = None
-    """Denoising calls for a frame; without it 2, and 1 for a distilled world."""
+    """Denoising calls for a frame; without it as the world learned to: 2, or 1."""
     stabilization: float = Dreaming.stabilization
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history

@@ -84,7 +84,7 @@ class Evaluate:
     block: int = 250
     """Frames in a block, for drift."""
     steps: int | None = None
-    """Denoising calls for a frame; without it 2, and 1 for a distilled world."""
+    """Denoising calls for a frame; without it as the world learned to: 2, or 1."""
     stabilization: float = Dreaming.stabilization
     """The noise level at which dreamt frames are remembered."""
     history: float = Dreaming.history

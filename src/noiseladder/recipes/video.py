@@ -105,7 +105,7 @@ class Video(TrainingOptions, VideoData):
         VideoData.__post_init__(self)
         check_at_least(self, autoencoder_steps=1, rungs=1, batch=1, frames=1, gru_layers=0, pixels=0)
         if self.pixels:
-            without = ("autoencoder", "colours_apart", "keep_first", "spatial", "teacher")
+            without = ("autoencoder", "colours_apart", "gru_layers", "keep_first", "spatial", "teacher")
             given = [f"--{name.replace('_', '-')}" for name in without if getattr(self, name)]
             if given:
                 raise ValueError(f"--pixels does without an autoencoder and halves: leave {' and '.join(given)} out")

@@ -213,7 +213,8 @@ def revisits(
 def returns(poses: Tensor, gap: int = 20, distance: float = 4.0, degrees: float = 4.0) -> tuple[Tensor, Tensor]:
     """All pairs of times, earlier and later, (N,) each, at which a walk of poses (T, 3) is at the same one.
 
-    At least `gap` frames lie between them, and the place was left in that time. Other arguments as in `revisits`.
+    The later is at least `gap` frames after the earlier, and the place was left in between. Other arguments as in
+    `revisits`.
     """
     early, late = [], []
     for time in range(len(poses) - gap):

@@ -7,6 +7,7 @@ dreamt frames, as far into a dream as one likes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,19 +45,21 @@ class CameBack:
     @property
     def ratio(self) -> float:
         """0 for who finds the place as it was, about 1 for who finds any other."""
-        return self.dream / self.other
+        return self.dream / self.other if self.other > 0 else math.nan
 
     @property
     def floor(self) -> float:
         """The ratio of real frames."""
-        return self.real / self.other
+        return self.real / self.other if self.other > 0 else math.nan
 
 
 def returns_of(walks: Sequence[Clip], context: int, most: int, gap: int = 20, longest: int = 60) -> list[Return]:
     """Up to `most` returns after `gap` to `longest` frames, evenly over all there are, each with a context before it.
 
-    Raises ValueError where no walk comes back in that time.
+    Raises ValueError where no walk has poses, or none comes back in that time.
     """
+    if all(walk.poses is None for walk in walks):
+        raise ValueError("no walk has poses, expected one for every frame: who comes back is read off them")
     found = []
     for walk in walks:
         if walk.poses is None:
@@ -71,13 +74,18 @@ def returns_of(walks: Sequence[Clip], context: int, most: int, gap: int = 20, lo
 
 
 def come_back(dreamer: Dreamer, found: Sequence[Return], context: int, seed: int = 0) -> CameBack:
-    """Dream every return after `context` real frames, the last of which is the one from the pose that is left."""
+    """Dream every return after `context` real frames, the last of which is the one from the pose that is left.
+
+    Return i draws its noise from seed + i, and with the seed the frames from other poses are drawn.
+    """
     generator = Generator().manual_seed(seed)
     dream = real = other = 0.0
     for number, each in enumerate(found):
         walk, first = each.walk, unit(each.walk.frames[each.left])
         frames, conditions = stacked([walk[each.left + 1 - context : each.back + 1]])
-        dreamt = list(dreamer.dreams(frames[:, :context], conditions[:, :context], conditions[:, context:], number))
+        dreamt = list(
+            dreamer.dreams(frames[:, :context], conditions[:, :context], conditions[:, context:], seed + number)
+        )
         dream += (unit(dreamt[-1][0]) - first).abs().mean().item()
         real += (unit(walk.frames[each.back]) - first).abs().mean().item()
         elsewhere = torch.nonzero(apart(torch.from_numpy(np.asarray(walk.poses)).double(), each.left)).flatten()
