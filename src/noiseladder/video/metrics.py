@@ -65,7 +65,7 @@ def psnr_gain(prediction: Tensor, truth: Tensor, context: Tensor) -> Tensor:
     that a frame in which nothing moves does not count for infinitely much.
     """
     one, other = _same(prediction, truth)
-    copied = copy_last(_unit(context), other.shape[1])
+    copied = copy_last(unit(context), other.shape[1])
     errors = [(guess - other).square().mean((0, 2, 3, 4)) for guess in (copied, one)]
     return 10 * (errors[0].log10() - errors[1].log10())
 
@@ -100,15 +100,15 @@ def block_statistics(frames: Tensor, block: int) -> BlockStatistics:
     edges = torch.tensor(MOTION_EDGES[1:-1])
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for piece in frames[: len(frames) // block * block].split(block):
-        unit = _unit(piece)
-        level = (unit * COLOUR_BINS).long().clamp(0, COLOUR_BINS - 1)
+        shown = unit(piece)
+        level = (shown * COLOUR_BINS).long().clamp(0, COLOUR_BINS - 1)
         colour = torch.bincount(
             ((level[..., 0] * COLOUR_BINS + level[..., 1]) * COLOUR_BINS + level[..., 2]).flatten(),
             minlength=COLOUR_BINS**3,
         )
-        change = (unit[1:] - unit[:-1]).abs().mean((-3, -2, -1))
+        change = (shown[1:] - shown[:-1]).abs().mean((-3, -2, -1))
         motion = torch.bincount(torch.bucketize(change, edges), minlength=len(MOTION_EDGES) - 1)
-        rows.append((colour / colour.sum(), motion / motion.sum(), unit.mean(), unit.std()))
+        rows.append((colour / colour.sum(), motion / motion.sum(), shown.mean(), shown.std()))
     return BlockStatistics(*(torch.stack(column) for column in zip(*rows)))
 
 
@@ -242,14 +242,15 @@ def _near(one: Tensor, other: Tensor, distance: float, degrees: float) -> Tensor
 def _difference(frames: Tensor, one: Tensor, other: Tensor) -> float:
     total = 0.0
     for a, b in zip(one.split(256), other.split(256)):
-        total += (_unit(frames[a]) - _unit(frames[b])).abs().mean((-3, -2, -1)).sum().item()
+        total += (unit(frames[a]) - unit(frames[b])).abs().mean((-3, -2, -1)).sum().item()
     return total / max(1, len(one))
 
 
 # Frames
 
 
-def _unit(frames: Tensor) -> Tensor:
+def unit(frames: Tensor) -> Tensor:
+    """Frames, uint8 or floats, as floats in [0, 1]. Raises ValueError for other numbers."""
     if frames.dtype == torch.uint8:
         return frames.float() / 255
     if not frames.is_floating_point() or not bool(((frames >= 0) & (frames <= 1)).all()):
@@ -263,7 +264,7 @@ def _same(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
             f"prediction has shape {tuple(prediction.shape)} and truth {tuple(truth.shape)}, expected the same shape"
             " (..., H, W, 3)"
         )
-    return _unit(prediction), _unit(truth)
+    return unit(prediction), unit(truth)
 
 
 def _blur(images: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ from torch import Generator, Tensor
 
 from noiseladder.diffusion.batch import Batch
 
+from .autoencoder import COLOURS
 from .clip import Frames
 from .segments import Segments, to_frames, to_tokens
-
-COLOURS = 3
 
 
 @dataclass(frozen=True)

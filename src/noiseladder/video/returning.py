@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from .clip import Clip
 from .evaluation import Dreamer, stacked
-from .metrics import apart, returns
+from .metrics import apart, returns, unit
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,15 @@ def come_back(dreamer: Dreamer, found: Sequence[Return], context: int, seed: int
     generator = Generator().manual_seed(seed)
     dream = real = other = 0.0
     for number, each in enumerate(found):
-        walk, first = each.walk, unit(each.walk.frames[each.left])
+        walk, truth = each.walk, torch.from_numpy(each.walk.frames)
+        first = unit(truth[each.left])
         frames, conditions = stacked([walk[each.left + 1 - context : each.back + 1]])
         dreamt = list(
             dreamer.dreams(frames[:, :context], conditions[:, :context], conditions[:, context:], seed + number)
         )
         dream += (unit(dreamt[-1][0]) - first).abs().mean().item()
-        real += (unit(walk.frames[each.back]) - first).abs().mean().item()
+        real += (unit(truth[each.back]) - first).abs().mean().item()
         elsewhere = torch.nonzero(apart(torch.from_numpy(np.asarray(walk.poses)).double(), each.left)).flatten()
         drawn = elsewhere[torch.randint(len(elsewhere), (), generator=generator)]
-        other += (unit(walk.frames[int(drawn)]) - first).abs().mean().item()
+        other += (unit(truth[drawn]) - first).abs().mean().item()
     return CameBack(dream / len(found), real / len(found), other / len(found), len(found))
-
-
-def unit(frame: Tensor | np.ndarray) -> Tensor:
-    """A frame in [0, 1]."""
-    return torch.as_tensor(np.asarray(frame)).float() / 255
